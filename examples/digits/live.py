@@ -137,7 +137,7 @@ def _line(state: Json) -> str:
     parts = [f"window {state.get('window')}  {state.get('samples') or 0} rows"]
     for name, label in (("Drift", "drift"), ("Quality", "quality"), ("EstimatedQuality", "estimated")):
         signal = _signal(state, name)
-        if signal:
+        if signal and signal.get("window") == state.get("window"):
             value = signal.get("value") or signal.get("reason")
             parts.append(f"{label} {value} ({signal['verdict']}{', raised' if signal.get('raised') else ''})")
     return "  ".join(parts)

@@ -1,5 +1,6 @@
 """The whole check Job on real rows: what a window says, and that bad data is a result and never a failure."""
 
+import html
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -59,6 +60,36 @@ def test_a_shift_of_a_quarter_of_the_columns_is_a_breach_with_a_page(shop: Shop)
     assert _loaded(page) == []
     assert {path.name for path in folder.iterdir()} == {f"w{FIRST - 1}", f"w{FIRST}", "of somebody else"}
     assert parse_result(encode_result(result)) == result
+
+
+HEADLINE = re.compile(r"Dataset Drift is (NOT )?detected")
+
+
+def only(count: int) -> Callable[[Array], Array]:
+    """Move so many of the columns."""
+
+    def change(inputs: Array) -> Array:
+        changed = inputs.copy()
+        changed[:, :count] += inputs[:, :count].std(axis=0)
+        return changed
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("count", "share"), [(1, "0.02"), (1, "0.5"), (3, "0.1"), (3, "0.11"), (8, "0.25"), (30, "1")], ids=str
+)
+def test_the_page_s_headline_is_the_verdict(shop: Shop, count: int, share: str) -> None:
+    """Evidently counts the columns that it shows, and the verdict inputs: a reader of either learns the same."""
+    shop.serve(FIRST, change=only(count))
+    result = run(shop.request(drift=Drift(share=share, clear_share="0.01")))
+    assert result.drift is not None
+    if result.report is None:
+        assert result.drift.verdict is Verdict.CLEAR
+        return
+    page = resolve(result.report).local.read_text()
+    assert {not without for without in HEADLINE.findall(page)} == {result.drift.verdict is Verdict.BREACH}
+    assert html.escape(f"{result.drift.verdict}: {result.drift.message}") in page
 
 
 def _loaded(page: str) -> list[str]:

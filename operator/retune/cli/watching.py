@@ -86,11 +86,18 @@ def _signals(resource: ModelOptimization, watched: MonitoringStatus, now: dateti
             _figure(signal.value, name, kind),
             _figure(signal.reference, name, kind),
             NONE if signal.samples is None else f"{signal.samples:,}",
-            NONE if signal.window is None else str(signal.window),
+            _window_words(signal.window, watched.window),
             figures.age(signal.raised_at, now),
             signal.reason,
         )
     return table
+
+
+def _window_words(judged: int | None, last: int | None) -> str:
+    """Return a signal's window, and how many windows ago it was: its value says nothing of those since."""
+    if judged is None:
+        return NONE
+    return f"{judged} ({last - judged} ago)" if last is not None and last > judged else str(judged)
 
 
 def state(signal: Signal) -> str:

@@ -118,7 +118,7 @@ def _with_drift(
     update = {"drift": judged, "columns": drift_verdict.columns(findings), "violations": tuple(violated[:_VIOLATIONS])}
     if judged.verdict in {Verdict.BREACH, Verdict.BETWEEN} or violated or (labels and labels.drifted):
         frames = labels.joined_to(both) if labels else (both.reference, both.current)
-        update["report"] = _page(check.request, findings, *frames, share=float(drift.share))
+        update["report"] = _page(check.request, findings, judged, *frames, share=float(drift.share))
     return result.model_copy(update=update)
 
 
@@ -171,11 +171,17 @@ def _set_aside(current: Captured) -> str:
 
 
 def _page(
-    request: CheckRequest, findings: Findings, reference: pd.DataFrame, current: pd.DataFrame, *, share: float
+    request: CheckRequest,
+    findings: Findings,
+    judged: SignalVerdict,
+    reference: pd.DataFrame,
+    current: pd.DataFrame,
+    *,
+    share: float,
 ) -> str | None:
     """Write the window's page and return its URI, or None when it cannot be drawn."""
     step(3, _STEPS, text="writing the report", about="10 s")
-    write = partial(page.write, request.store, request.window.index, findings)
+    write = partial(page.write, request.store, request.window.index, findings, judged)
     try:
         return write(share=share, reference=reference, current=current, keep=request.reports)
     except JobError:

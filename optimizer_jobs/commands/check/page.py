@@ -1,9 +1,13 @@
 """The page of a window: Evidently's own report, for windows in which there is something to look at.
 
 A page takes seconds and megabytes (7 MB for 50 columns), so a clear window has none, and only the newest are kept. The
-thresholds of the columns are set so that the page marks the same columns as drifted as the verdict does.
+thresholds of the columns are set so that the page marks the same columns as drifted as the verdict does. Its headline
+says what the verdict says, too, which counts inputs where Evidently counts the columns that it shows; the verdict's own
+sentence stands above it.
 """
 
+import html
+import math
 import re
 import tempfile
 from collections import defaultdict
@@ -18,6 +22,8 @@ from optimizer_jobs.commands.check.drift import Findings
 from optimizer_jobs.progress import say
 from optimizer_jobs.stores.base import Store, StoreError
 from optimizer_jobs.stores.opening import open_store
+from retune.api.watched import Verdict
+from retune.contract.results import SignalVerdict
 
 FOLDER = "monitoring"
 PAGE = "report.html"
@@ -25,7 +31,7 @@ _COLUMNS = 60
 """Most columns on a page, the most drifted first."""
 _ROWS = 5000
 _WINDOW = re.compile(FOLDER + r"/w(\d{1,12})/.*")
-_HEAD = "<head>"
+_HEAD, _BODY = "<head>", re.compile(r"<body\b[^>]*>")
 _POLICY = (
     "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; script-src 'unsafe-inline' "
     "'unsafe-eval'; style-src 'unsafe-inline'; font-src data:; img-src data: blob:\">"
@@ -42,6 +48,7 @@ def write(
     store: str,
     index: int,
     findings: Findings,
+    judged: SignalVerdict,
     *,
     share: float,
     reference: pd.DataFrame,
@@ -54,7 +61,8 @@ def write(
         store: URI of the store.
         index: Index of the window.
         findings: The comparison of the columns.
-        share: Share (0..1) of drifted columns from which the page's headline reports drift.
+        judged: The verdict on the window's drift.
+        share: Share (0..1) of drifted inputs from which a window is a breach.
         reference: Rows of the reference.
         current: Rows of the window.
         keep: Number of pages to keep, the newest ones.
@@ -71,7 +79,7 @@ def write(
         return None
     with tempfile.TemporaryDirectory(prefix="page-") as scratch:
         page = Path(scratch) / PAGE
-        _save(page, findings, share, *frames)
+        _save(page, findings, judged, share, *frames)
         return keep_page(store, index, page, keep=keep)
 
 
@@ -101,7 +109,13 @@ def _frames(
 
 
 def _save(
-    page: Path, findings: Findings, share: float, before: pd.DataFrame, now: pd.DataFrame, categories: Sequence[str]
+    page: Path,
+    findings: Findings,
+    judged: SignalVerdict,
+    share: float,
+    before: pd.DataFrame,
+    now: pd.DataFrame,
+    categories: Sequence[str],
 ) -> None:
     from evidently import DataDefinition, Dataset, Report
     from evidently.presets import DataDriftPreset
@@ -110,18 +124,41 @@ def _save(
     numbers = [str(name) for name in before.columns if name not in categories]
     definition = DataDefinition(numerical_columns=numbers, categorical_columns=list(categories))
     methods = dict.fromkeys(numbers, "ks") | dict.fromkeys(categories, CONTINGENCY)
+    thresholds, columns = _thresholds(findings), [*numbers, *categories]
+    marked = sum(thresholds[name] > 0 for name in columns) / len(columns)
     preset = DataDriftPreset(
-        columns=[*numbers, *categories],
-        drift_share=share,
+        columns=columns,
+        drift_share=_headline(marked, share, drifted=judged.verdict is Verdict.BREACH),
         per_column_method=methods,
-        per_column_threshold=_thresholds(findings),
+        per_column_threshold=thresholds,
     )
     both = [Dataset.from_pandas(frame.reset_index(drop=True), data_definition=definition) for frame in (now, before)]
     Report([preset]).run(*both).save_html(str(page))
-    written = page.read_text("utf-8")
-    if _HEAD not in written:
-        raise ValueError("Evidently's page has no head")
-    page.write_text(written.replace(_HEAD, f"{_HEAD}{_POLICY}", 1), "utf-8")
+    page.write_text(_completed(page.read_text("utf-8"), judged), "utf-8")
+
+
+def _headline(marked: float, share: float, *, drifted: bool) -> float:
+    """Return the share of columns from which the headline reports drift, such that it does where the verdict does.
+
+    Args:
+        marked: Share (0..1) of the columns shown that are marked as drifted.
+        share: Share of drifted inputs from which a window is a breach.
+        drifted: Whether the window is one.
+    """
+    if drifted:
+        return min(share, math.floor(100 * marked) / 100)
+    return max(share, (math.floor(100 * marked) + 2) / 100)
+
+
+def _completed(page: str, judged: SignalVerdict) -> str:
+    """Return Evidently's page with its policy, and with the verdict's sentence above it."""
+    body = _BODY.search(page)
+    if _HEAD not in page or body is None:
+        raise ValueError("Evidently's page has no head or no body")
+    words = html.escape(f"{judged.verdict}: {judged.message}")
+    told = f'<p style="font: 16px sans-serif; margin: 16px">{words}</p>'
+    page = f"{page[: body.end()]}{told}{page[body.end() :]}"
+    return page.replace(_HEAD, f"{_HEAD}{_POLICY}", 1)
 
 
 def _thresholds(findings: Findings) -> dict[str, float]:

@@ -59,6 +59,14 @@ def test_bad_windows_are_counted_against_those_that_raise_the_signal() -> None:
     assert estimate.split()[:3] == ["EstimatedQuality", "bad", "-"]
 
 
+def test_a_value_of_an_earlier_window_says_how_long_ago_that_was() -> None:
+    """An estimate that nobody has made since says nothing of the window above it."""
+    both = (Signal(name="Quality", window=40, value="0.67"), Signal(name="EstimatedQuality", window=20, value="0.999"))
+    quality, estimate = (line for line in drawn(watched(window=40, signals=both)).splitlines() if "Quality " in line)
+    assert "(" not in quality
+    assert "20 (20 ago)" in estimate
+
+
 def test_before_the_first_window_it_says_so() -> None:
     """Nothing is called fine that nobody has looked at."""
     text = drawn(watched(window=None, window_end=None, samples=None, signals=(), drifted_columns=(), report_uri=None))
