@@ -133,11 +133,12 @@ def _verdict(state: Json, name: str) -> str:
 
 
 def _line(state: Json) -> str:
-    """Return one line for a window: rows, drift and quality with their verdicts."""
+    """Return one line for a window: rows, drift and quality with their verdicts, and whose they are if not its own."""
     parts = [f"window {state.get('window')}  {state.get('samples') or 0} rows"]
     for name, label in (("Drift", "drift"), ("Quality", "quality"), ("EstimatedQuality", "estimated")):
         signal = _signal(state, name)
-        if signal and signal.get("window") == state.get("window"):
+        if signal:
             value = signal.get("value") or signal.get("reason")
-            parts.append(f"{label} {value} ({signal['verdict']}{', raised' if signal.get('raised') else ''})")
+            earlier = f" in {signal.get('window')}" if signal.get("window") != state.get("window") else ""
+            parts.append(f"{label} {value}{earlier} ({signal['verdict']}{', raised' if signal.get('raised') else ''})")
     return "  ".join(parts)
