@@ -111,8 +111,7 @@ def _result(facts: JobFacts, pods: list[PodFacts]) -> tuple[JobResult | None, st
 
 def _with_server(result: JobResult, pod: PodFacts) -> JobResult:
     """Return a result; that the server beside a judge does not answer is told with how it ended, as far as is seen."""
-    is_silent = isinstance(result, Failure) and result.reason is Reason.SERVER_UNREACHABLE
-    if not is_silent or pod.server_ended is None:
+    if not isinstance(result, Failure) or result.reason is not Reason.SERVER_UNREACHABLE or pod.server_ended is None:
         return result
     return result.model_copy(update={"message": f"{result.message} {_server_words(pod.server_ended)}"})
 
