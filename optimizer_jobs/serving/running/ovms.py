@@ -16,6 +16,7 @@ from optimizer_jobs.models.bundle import Bundle
 from optimizer_jobs.serving.base import VERSION, called
 from optimizer_jobs.serving.ovms import CONFIG
 from optimizer_jobs.serving.render import check_name, render
+from optimizer_jobs.serving.running.session import ServedSession
 from optimizer_jobs.serving.running.web import LOADING_SECONDS, Web, model_path
 from retune.contract.requests import Server
 
@@ -73,6 +74,11 @@ class OvmsServer:
     def endpoint(self, *, name: str) -> str:
         """Return the URL of a model."""
         return f"{self.web.address}{model_path(name)}"
+
+    def session(self, bundle: Bundle, *, name: str, seconds: float) -> ServedSession:
+        """Return a bundle's model behind a name; an answer of it may take so many seconds."""
+        endpoint = self.endpoint(name=name)
+        return ServedSession(self.web, endpoint, bundle.manifest.signature, seconds=seconds, number=())
 
     def _base(self, bundle: Bundle, name: str) -> str:
         return f"{name}/{bundle.digest.removeprefix('sha256:')}"

@@ -24,7 +24,7 @@ from optimizer_jobs.serving.running.web import (
     connected,
     silence,
 )
-from optimizer_jobs.serving.tensors import as_bytes, dims, from_bytes
+from optimizer_jobs.serving.tensors import as_bytes, from_bytes
 from optimizer_jobs.signature import Signature, TensorSpec
 
 HEAD = "Inference-Header-Content-Length"
@@ -36,7 +36,9 @@ _BROKEN = (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError
 class ServedSession:
     """A `Session`: every call is one request over a connection that stays open, one a thread."""
 
-    def __init__(self, web: Web, endpoint: str, signature: Signature, *, seconds: float) -> None:
+    def __init__(
+        self, web: Web, endpoint: str, signature: Signature, *, seconds: float, number: tuple[int, ...] = (1,)
+    ) -> None:
         """Know a model, without asking it anything.
 
         Args:
@@ -44,10 +46,12 @@ class ServedSession:
             endpoint: URL of the model, without `/infer`.
             signature: Inputs and outputs of its bundle.
             seconds: Longest time of one answer.
+            number: The shape that a single number has for the server; for Triton, it is a list of one.
         """
         self.signature = signature
         self._web, self._path, self._seconds = web, f"{urlsplit(endpoint).path}/infer", seconds
         self._outputs = [{"name": spec.name, "parameters": {"binary_data": True}} for spec in signature.outputs]
+        self._number = number
         self._own = threading.local()
         self._opened: list[http.client.HTTPConnection] = []
 
@@ -60,7 +64,7 @@ class ServedSession:
         """
         tensors = [as_bytes(inputs[spec.name], spec.dtype) for spec in self.signature.inputs]
         described = [
-            _described(spec, inputs[spec.name], len(tensor))
+            self._described(spec, inputs[spec.name].shape, len(tensor))
             for spec, tensor in zip(self.signature.inputs, tensors, strict=True)
         ]
         head = json.dumps({"inputs": described, "outputs": self._outputs}).encode()
@@ -77,6 +81,14 @@ class ServedSession:
         """Close the connections of all threads; a later call opens its own again."""
         for connection in self._opened:
             connection.close()
+
+    def _described(self, spec: TensorSpec, shape: tuple[int, ...], size: int) -> dict[str, Any]:
+        return {
+            "name": spec.name,
+            "shape": list(shape or self._number),
+            "datatype": DATATYPES[spec.dtype],
+            "parameters": {"binary_data_size": size},
+        }
 
     def _asked(self, body: bytes, head: int) -> tuple[Answer, int]:
         """Return the answer, and the length of its JSON; 0 where all of it is JSON."""
@@ -119,15 +131,6 @@ class ServedSession:
             found[output["name"]] = (output, None if size is None else binary[:size])
             binary = binary[size or 0 :]
         return {spec.name: _values(spec, *found[spec.name]) for spec in self.signature.outputs}
-
-
-def _described(spec: TensorSpec, values: Array, size: int) -> dict[str, Any]:
-    return {
-        "name": spec.name,
-        "shape": list(dims(values.shape)),
-        "datatype": DATATYPES[spec.dtype],
-        "parameters": {"binary_data_size": size},
-    }
 
 
 def _values(spec: TensorSpec, output: Mapping[str, Any], binary: memoryview | None) -> Array:

@@ -13,6 +13,7 @@ from typing import Any
 from optimizer_jobs.models.bundle import Bundle
 from optimizer_jobs.serving.base import called
 from optimizer_jobs.serving.render import check_name, render
+from optimizer_jobs.serving.running.session import ServedSession
 from optimizer_jobs.serving.running.web import LOADING_SECONDS, Web, model_path, wait_until
 from optimizer_jobs.serving.triton import DIGEST
 from retune.contract.requests import Server
@@ -70,6 +71,10 @@ class TritonServer:
     def endpoint(self, *, name: str) -> str:
         """Return the URL of a model."""
         return f"{self.web.address}{model_path(name)}"
+
+    def session(self, bundle: Bundle, *, name: str, seconds: float) -> ServedSession:
+        """Return a bundle's model behind a name; an answer of it may take so many seconds."""
+        return ServedSession(self.web, self.endpoint(name=name), bundle.manifest.signature, seconds=seconds)
 
     def _load(self, bundle: Bundle, name: str) -> None:
         answer = self.web.post(f"{_REPOSITORY}{_model(name)}/load", {}, seconds=self._seconds)
