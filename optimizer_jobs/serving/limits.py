@@ -136,8 +136,10 @@ class Limits:
     @property
     def doubt(self) -> str | None:
         """Why times that are measured here are not those of the server, as a sentence, or None."""
+        if self.version is None:
+            return None
         here = version_here(self.engine)
-        if self.version is None or version_of(here) == self.version:
+        if version_of(here) == self.version:
             return None
         return f"Times are those of {ENGINES[self.engine]} {here}, and the server has {self.engine_words}."
 

@@ -1,7 +1,7 @@
 """The judge as a process, beside a real Triton that serves champion and finalist: what wins, loses, and breaks off.
 
-The search before it is real, and found something smaller. The server's arguments are those of the judge's pod, but for
-ports and folders.
+The finalist is a newly delivered model, for which nothing has to be searched. The server's arguments are those of the
+judge's pod, but for ports and folders.
 """
 
 import os
@@ -16,19 +16,20 @@ from typing import Any
 
 import pytest
 
-from optimizer_jobs.commands import baseline
 from optimizer_jobs.commands.judge.report.document import Report
-from optimizer_jobs.commands.search import command as search
+from optimizer_jobs.models.bundle import Bundle, publish
+from optimizer_jobs.models.engine import EngineOptions
 from retune.contract.exits import Exit
-from retune.contract.requests import BaselineRequest, JudgeRequest, SearchRequest, encode_request
+from retune.contract.requests import BundleRef, JudgeRequest, encode_request
 from retune.contract.results import Failure, JobResult, JudgeResult, Reason, Verdict, parse_result
 from retune.contract.serving import SERVER_ADDRESS_VARIABLE, SERVER_FOLDER_VARIABLE
 from tests.neighbours.triton import Triton, serving
 from tools.localcluster.shell import wait_for
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 STORE, RUN, IMAGE = "pvc://retune-artifacts/digits", "digits-1", "registry.example/triton:2.51"
 EXPLICIT = ("--model-control-mode=explicit", "--allow-metrics=false")
+MARGIN = {"metric": "accuracy", "role": "Constrain", "goal": {"type": "MaxDegradation", "value": "0.05"}}
 SERVING = {"runtime": "Triton", "image": IMAGE}
 IN_THE_MIDDLE = 1500
 """Calls of the champion after which it is warm and being timed."""
@@ -39,7 +40,7 @@ Start = Callable[..., "Beside"]
 
 @dataclass(frozen=True)
 class Beside:
-    """Claims after a search, and a server beside the judge."""
+    """Claims with two bundles, and a server beside the judge."""
 
     claims: Path
     models: Path
@@ -81,7 +82,7 @@ class Beside:
     def recorded(self) -> set[str]:
         """The files that the judge has written into the run's folder."""
         folder = self.claims / STORE.removeprefix("pvc://") / "runs" / RUN
-        return {path.name for path in folder.iterdir()} & {"verdict.json", "report.html", "report.json"}
+        return {path.name for path in folder.glob("*")} & {"verdict.json", "report.html", "report.json"}
 
     @property
     def report(self) -> Report:
@@ -90,48 +91,49 @@ class Beside:
         return Report.model_validate_json((folder / "report.json").read_bytes())
 
 
-@pytest.fixture(scope="module")
-def searched(delivered: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, JudgeRequest]:
-    """Claims after a real search for Triton, with one finalist."""
-    root = tmp_path_factory.mktemp("claims")
-    shutil.copytree(delivered, root / "digits")
-    (root / "retune-artifacts").mkdir()
-    data = {split: {"uri": f"pvc://digits/{split}.npz"} for split in ("training", "validation", "test")}
-    shared: dict[str, Any] = {"resource": "demo/digits", "specHash": "hash", "data": data, "store": STORE, "threads": 1}
-    shared["serving"] = SERVING
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RETUNE_CLAIM_ROOT", str(root))
-        patch.setenv("RETUNE_METRICS_PORT", "0")
-        made = baseline.run(BaselineRequest.model_validate({**shared, "model": {"uri": "pvc://digits/mlp.onnx"}}))
-        asked = {
-            **shared,
-            "run": RUN,
-            "objectives": [{"metric": "size_bytes"}],
-            "selection": {},
-            "techniques": [{"name": "int8", "type": "Quantization"}],
-            "search": {"maxTrials": 4, "finalists": 1},
-            "champion": made.bundle,
-            "original": made.bundle,
-        }
-        search.run(SearchRequest.model_validate(asked))
-    return root, JudgeRequest.model_validate(asked | {"trigger": "Initial"})
-
-
 @pytest.fixture
-def start(searched: tuple[Path, JudgeRequest], tmp_path: Path) -> Iterator[Start]:
-    """Start the server beside a copy of the claims, with these quirks."""
+def start(make: Callable[..., Bundle], delivered: Path, tmp_path: Path) -> Iterator[Start]:
+    """Start the server, with these quirks, beside claims with a champion and a newly delivered model."""
     claims, models = tmp_path / "claims", tmp_path / "models"
-    shutil.copytree(searched[0], claims)
-    models.mkdir()
-    (tmp_path / "server").mkdir()
+    shutil.copytree(delivered, claims / "digits")
+    for folder in (models, tmp_path / "server", claims / "retune-artifacts"):
+        folder.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RETUNE_CLAIM_ROOT", str(claims))
+        engine = {"engine": EngineOptions(), "techniques": ("as before",)}
+        champion = publish(make(folder="former", **engine), uri=f"{STORE}/bundles")
+        original = publish(make(folder="new", engine=EngineOptions()), uri="pvc://retune-artifacts/delivered")
     with ExitStack() as stack:
 
         def beside(**quirks: str) -> Beside:
             named = {name.replace("_", "-"): quirk for name, quirk in quirks.items()}
             server = stack.enter_context(serving(models, tmp_path / "server", *EXPLICIT, quirks=named))
-            return Beside(claims, models, server, searched[1])
+            return Beside(claims, models, server, asked_of(champion, original))
 
         yield beside
+
+
+def asked_of(champion: BundleRef, original: BundleRef) -> JudgeRequest:
+    """Whether the delivered model, of which there was no search, may take the champion's place."""
+    data = {split: {"uri": f"pvc://digits/{split}.npz"} for split in ("training", "validation", "test")}
+    document: dict[str, Any] = {
+        "resource": "demo/digits",
+        "specHash": "hash",
+        "run": RUN,
+        "data": data,
+        "store": STORE,
+        "threads": 1,
+        "serving": SERVING,
+        "objectives": [MARGIN],
+        "selection": {},
+        "techniques": None,
+        "search": {},
+        "champion": champion,
+        "original": original,
+        "trigger": "NewModel",
+        "delivered": True,
+    }
+    return JudgeRequest.model_validate(document)
 
 
 def champion_stays(beside: Beside, result: JobResult) -> Failure:
