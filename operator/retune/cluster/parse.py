@@ -190,7 +190,7 @@ class PodFacts:
     """Whether it has a node that has not begun to run it: it fetches images and mounts volumes."""
     ended: Ended | None
     server_ended: Ended | None
-    """How the model server beside a judge last ended while the judge needed it; None where it never did."""
+    """How the model server beside a judge last ended while the judge needed it; None where it did not, or is back."""
     beside: str | None
     """Container that somebody put beside ours and that runs on though ours has ended."""
 
@@ -255,13 +255,16 @@ def _ended(state: Json) -> Ended:
 
 
 def _server_ended(status: Json, judged: datetime | None) -> Ended | None:
-    """Return how the server's container last ended of itself, which it is started again after.
+    """Return how the server's container last ended of itself; while the judge runs, None where it is there again.
 
     Args:
         status: The pod's status.
         judged: When the judge's own container ended, after which the server is told to; None while it runs.
     """
-    entries = (entry for entry in status.get("initContainerStatuses") or () if entry.get("name") == SERVER_CONTAINER)
+    listed = status.get("initContainerStatuses") or ()
+    entries = [entry for entry in listed if entry.get("name") == SERVER_CONTAINER]
+    if judged is None and any("running" in (entry.get("state") or {}) for entry in entries):
+        return None
     states = [entry.get(which) or {} for entry in entries for which in ("state", "lastState")]
     ends = [_ended(state["terminated"]) for state in states if state.get("terminated")]
     return next((end for end in ends if judged is None or _was_early(end, judged)), None)

@@ -7,7 +7,7 @@ finalist that the server refuses, or answers otherwise, has lost; without the ch
 import os
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -83,7 +83,9 @@ def beside_us(serving: Serving) -> TritonServer | OvmsServer | None:
 
 @contextmanager
 def through(champion: Entrant, finalists: Sequence[Entrant], rows: Rows, *, rules: Rules) -> Iterator[Through | None]:
-    """Have the server beside us serve all models while this lasts; None where there is no server.
+    """Have the server beside us serve all models, and ask it while this lasts; None where there is no server.
+
+    Nothing is unloaded: the server and its folder end with the judge's pod.
 
     Args:
         champion: The champion.
@@ -176,14 +178,9 @@ class _Host:
 
     def _loaded(self, entrant: Entrant, name: str) -> ServedSession:
         self.server.load(entrant.bundle, name=name)
-        self.stack.callback(self._unload, name)
         session = self.server.session(entrant.bundle, name=name, seconds=CALL_SECONDS)
         self.stack.callback(session.close)
         return session
-
-    def _unload(self, name: str) -> None:
-        with suppress(JobError):  # the server ends with us, and what it has served is measured
-            self.server.unload(name=name)
 
     def _wrong(self, session: Session, entrant: Entrant) -> tuple[Reason, str] | None:
         """Return reason and fault of an answer that is not what the bundle was made with; None without any."""

@@ -78,6 +78,12 @@ def test_a_server_that_ends_again_and_again_is_trouble_while_the_judge_waits_for
     )
 
 
+def test_a_server_that_is_back_is_no_trouble() -> None:
+    """The judge goes on waiting for it, or says itself that it was gone."""
+    back = served(a_pod(), before=ended(1, "once"))
+    assert observed(a_job(active=1), back).trouble is None
+
+
 def test_a_servers_image_that_cannot_be_pulled_is_told_as_any_other() -> None:
     """The kubelet's message names the image."""
     state = {"waiting": {"reason": "ImagePullBackOff", "message": 'Back-off pulling image "registry.example/triton:9"'}}
