@@ -105,17 +105,18 @@ def test_all_are_timed_through_the_server(scene: Scene) -> None:
         )
 
 
-def test_a_finalist_that_is_answered_otherwise_or_refused_has_lost(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each in one sentence; the others are judged on."""
+def test_a_finalist_that_is_answered_otherwise_has_lost(scene: Scene) -> None:
+    """In one sentence; the others are judged on."""
     scene.server.models.spoiled = frozenset({"candidate-1"})
     with scene.opened() as found:
         (out,) = found.out
         assert (out.digest, out.reason) == (scene.finalists[0].bundle.digest, Reason.GOLDEN_MISMATCH)
         assert out.sentence.startswith("int8 has lost in OpenVINO Model Server: it answers a golden request otherwise:")
         assert found.left(scene.finalists) == scene.finalists[1:]
-    scene.server.models.spoiled = frozenset()
+
+
+def test_finalists_that_the_server_refuses_have_lost(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In its own words; the champion, which it serves, is measured alone."""
     monkeypatch.setattr("tests.unit.jobs.ovms_for_tests.open_model", refusing_once_two_are_open())
     with scene.opened() as found:
         assert {out.reason for out in found.out} == {Reason.SERVER_REFUSED}
