@@ -21,6 +21,7 @@ from optimizer_jobs.commands.judge.report.document import Report
 from optimizer_jobs.errors import RETRY_EXIT, JobError
 from optimizer_jobs.models.bundle import Bundle, publish
 from optimizer_jobs.models.engine import EngineOptions
+from retune.api.metrics import Metric
 from retune.contract.exits import Exit
 from retune.contract.requests import BundleRef, JudgeRequest, encode_request
 from retune.contract.results import Failure, JobResult, JudgeResult, Reason, Verdict, parse_result
@@ -171,7 +172,7 @@ def test_a_candidate_that_wins_was_timed_through_the_server(start: Start) -> Non
     assert not any("Times are those of" in line for line in beside.report.lost)
     assert result.candidate is not None
     assert beside.published == {beside.request.champion.digest, result.candidate.bundle.digest}
-    assert beside.report.champion.metrics["latency_p50_ms"].value > SHORTEST_MS
+    assert beside.report.champion.metrics[Metric.LATENCY_P50_MS].value > SHORTEST_MS
 
 
 def test_a_candidate_that_is_answered_otherwise_loses(start: Start) -> None:

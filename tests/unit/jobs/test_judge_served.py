@@ -5,6 +5,7 @@ The server is OpenVINO Model Server, played from its documentation; a real Trito
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -214,10 +215,10 @@ def test_the_verdict_says_what_was_measured_and_doubts_no_version_then(scene: Sc
     """The engine's version in the spec is another than the one here; through the server that says nothing of times."""
     other = rules({"runtime": "Triton", "engineVersion": "1.20", "image": IMAGE})
     decision = decide(evidence(contender(latency=1.0)), objectives=OBJECTIVES, min_gain=0.05)
-    ways = {"rules": other, "champion": scene.champion, "effort": SHORT}
-    without = lost_to_server(decision, (), scene.rows, **ways)
+    say = partial(lost_to_server, decision, (), scene.rows, champion=scene.champion, rules=other, effort=SHORT)
+    without = say()
     out = Out("sha256:0", Reason.GOLDEN_MISMATCH, "int8 has lost in Triton: it answers otherwise.")
-    told = lost_to_server(decision, (), scene.rows, **ways, served=through_it(out))
+    told = say(served=through_it(out))
     assert without is not None
     assert told is not None
     assert any("Times are those of ONNX Runtime" in line for line in without.lines)
