@@ -261,8 +261,10 @@ test-neighbours-kueue: $(STAMP) ## Jobs that wait in a queue, under Kueue's own 
 	$(call stage,its controller beside an API server,3 min,$(PY) -m pytest tests/neighbours/controllers/test_kueue.py)
 
 .PHONY: test-neighbours-triton
-test-neighbours-triton: triton-venv ## What `retune render` writes, served by a real Triton with ONNX Runtime played (1 min, 1 more the first time).
-	$(call stage,a real Triton,1 min,RETUNE_TRITON="$(TRITON)" $(PY) -m pytest tests/neighbours/servers/test_triton.py)
+test-neighbours-triton: triton-venv ## What `retune render` writes, served by a real Triton with ONNX Runtime played, and judged through it (5 min, 1 more the first time).
+	$(call stage,a real Triton,1 min,RETUNE_TRITON="$(TRITON)" $(PY) -m pytest tests/neighbours/servers/test_triton.py \
+		tests/neighbours/servers/test_triton_running.py)
+	$(call stage,the judge beside it,4 min,RETUNE_TRITON="$(TRITON)" $(PY) -m pytest tests/neighbours/servers/test_triton_judged.py)
 
 .PHONY: test-neighbours-mlflow
 test-neighbours-mlflow: mlflow-venv ## A real MLflow: models in it are read, and accepted versions registered, by its REST API (4 min, 4 more the first time).

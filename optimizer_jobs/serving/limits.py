@@ -16,7 +16,7 @@ from optimizer_jobs.serving.trial import ENGINES, version_here
 from optimizer_jobs.serving.versions import Version, runs_blocks, too_new, version_of
 from retune.api.base import one_of
 from retune.api.search import Serving
-from retune.api.servers import EngineName, ServerRuntime
+from retune.api.servers import EngineName, ServerRuntime, written_for
 
 _OPENVINO, _ORT = "openvino", "onnxruntime"
 _QUIET, _ROWS = "idle threads that do not spin", "a fixed number of rows"
@@ -136,8 +136,10 @@ class Limits:
     @property
     def doubt(self) -> str | None:
         """Why times that are measured here are not those of the server, as a sentence, or None."""
+        if self.version is None:
+            return None
         here = version_here(self.engine)
-        if self.version is None or version_of(here) == self.version:
+        if version_of(here) == self.version:
             return None
         return f"Times are those of {ENGINES[self.engine]} {here}, and the server has {self.engine_words}."
 
@@ -150,7 +152,7 @@ class Limits:
 
 def limits_of(serving: Serving) -> Limits:
     """Return the limits of the server that `spec.serving` names."""
-    made = _BY_RUNTIME[_written_for(serving)]
+    made = _BY_RUNTIME[written_for(serving.runtime, serving.engines)]
     if serving.runtime is ServerRuntime.KSERVE:
         made = replace(made, server="kserve-openvino" if made.openvino_only else "kserve-tritonserver")
     engine = _OPENVINO if serving.engines == (EngineName.OPENVINO,) else _ORT
@@ -163,13 +165,6 @@ def as_served(bundle: Bundle, limits: Limits) -> Bundle:
     if options == bundle.manifest.engine:
         return bundle
     return replace(bundle, manifest=bundle.manifest.model_copy(update={"engine": options}))
-
-
-def _written_for(serving: Serving) -> ServerRuntime:
-    """Return the server whose configuration a bundle is rendered as."""
-    if serving.runtime is not ServerRuntime.KSERVE:
-        return serving.runtime
-    return ServerRuntime.OVMS if EngineName.OPENVINO in serving.engines else ServerRuntime.TRITON
 
 
 _BY_RUNTIME = {

@@ -45,9 +45,7 @@ def render(bundle: Bundle, server: Server, *, name: str, into: Path) -> Rendered
     Raises:
         JobError: The server cannot serve this bundle, or name or folder cannot be used; nothing is written.
     """
-    if not _NAME.fullmatch(name):
-        rule = "Begin with a letter or digit; then letters, digits, dots, underscores and hyphens, 128 at most."
-        raise JobError(Reason.REQUEST_INVALID, repr(name), "this can be no model's name.", rule)
+    check_name(name)
     if into.exists() and (not into.is_dir() or any(into.iterdir())):
         raise JobError(
             Reason.REQUEST_INVALID, str(into), "this is not an empty folder.", "Name one that does not exist."
@@ -55,6 +53,13 @@ def render(bundle: Bundle, server: Server, *, name: str, into: Path) -> Rendered
     made = _LAYOUTS[server](bundle, name=name)
     _write(made.files, into)
     return Rendered(files=tuple(sorted(made.files)), lost=made.lost, tried=made.tried)
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that a server or a folder cannot have; raises JobError."""
+    if not _NAME.fullmatch(name):
+        rule = "Begin with a letter or digit; then letters, digits, dots, underscores and hyphens, 128 at most."
+        raise JobError(Reason.REQUEST_INVALID, repr(name), "this can be no model's name.", rule)
 
 
 def _write(files: Mapping[str, bytes | Path], into: Path) -> None:

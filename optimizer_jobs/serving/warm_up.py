@@ -3,15 +3,12 @@
 A model that fails at one of them does not become ready.
 """
 
-import struct
 from collections.abc import Iterator
 from math import prod
 
-import numpy as np
-
-from optimizer_jobs.models.golden import GoldenRequest, Tensor, feed
+from optimizer_jobs.models.golden import GoldenRequest, feed
 from optimizer_jobs.serving.prototext import Fields, Word
-from optimizer_jobs.serving.tensors import dims, type_of
+from optimizer_jobs.serving.tensors import as_bytes, dims, type_of
 from optimizer_jobs.signature import Signature
 
 FOLDER = "warmup"
@@ -36,12 +33,12 @@ def is_kept(request: GoldenRequest) -> bool:
 
 
 def _sample(name: str, request: GoldenRequest, signature: Signature) -> tuple[Fields, dict[str, bytes]]:
-    dtypes = {spec.name: spec.dtype for spec in signature.inputs}
+    dtypes, values = {spec.name: spec.dtype for spec in signature.inputs}, feed(request, signature)
     fields: Fields = [("name", name), ("batch_size", 1)]
     files = dict[str, bytes]()
     for place, tensor in enumerate(request.inputs, start=1):
         file = f"{name}-{place}"
-        files[file] = _raw(tensor, request, signature)
+        files[file] = as_bytes(values[tensor.name], dtypes[tensor.name])
         value: Fields = [
             ("data_type", Word(type_of(dtypes[tensor.name]))),
             ("dims", dims(tensor.shape)),
@@ -49,12 +46,3 @@ def _sample(name: str, request: GoldenRequest, signature: Signature) -> tuple[Fi
         ]
         fields.append(("inputs", [("key", tensor.name), ("value", value)]))
     return fields, files
-
-
-def _raw(tensor: Tensor, request: GoldenRequest, signature: Signature) -> bytes:
-    """Return a tensor's elements as the protocol sends them: little endian, texts with their lengths before them."""
-    values = feed(request, signature)[tensor.name]
-    if tensor.datatype == "BYTES":
-        texts = [str(value).encode() for value in values.reshape(-1)]
-        return b"".join(struct.pack("<I", len(part)) + part for part in texts)
-    return np.ascontiguousarray(values, values.dtype.newbyteorder("<")).tobytes()

@@ -402,6 +402,10 @@ ACCEPTED = (
     ),
     Case("a server of others", {"spec.serving": {"runtime": "Triton", "engineVersion": "1.20"}}),
     Case(
+        "the image of a server of others",
+        {"spec.serving": {"runtime": "Triton", "image": "registry.example/triton@sha256:" + "0" * 64}},
+    ),
+    Case(
         "OpenVINO Model Server",
         {"spec.serving": {"runtime": "OVMS", "engines": ["OpenVINO"], "engineVersion": "2025.4"}},
     ),
@@ -856,6 +860,8 @@ _WORDS = (
                 ({"engines": ["OpenVINO", "TensorRT"], "engineVersion": "2025.4"}, "is that of one engine"),
                 ({"runtime": "Triton", "engineVersion": "25.08"}, "is that of ONNX Runtime, 1.15 or later"),
                 ({"engines": ["OpenVINO"], "engineVersion": "1.20"}, "is that of OpenVINO, 2023.0 or later"),
+                ({"image": "registry.example/triton:1"}, "set serving.runtime to Triton, OVMS or KServe"),
+                ({"runtime": "Custom", "image": "own:1"}, "set serving.runtime to Triton, OVMS or KServe"),
             )
         )
     ),

@@ -74,6 +74,7 @@ def test_no_uri_and_no_image_of_a_spec_is_forgotten() -> None:
     assert {path for path in every if path.rpartition(".")[2] == "image"} == {
         "execution.image",
         "model.customMetric.container.image",
+        "serving.image",
         "techniques.container.image",
     }
     secrets = {path for path in every if "secret" in path.lower()}
@@ -110,6 +111,7 @@ def test_only_listed_images_may_be_named(listed: Place, image: str, *, allowed: 
     named = (
         samples.manifest(execution={"image": image}),
         samples.manifest(techniques=training(image)),
+        samples.manifest(serving={"runtime": "Triton", "image": image}),
         changed(metric),
     )
     for document in named:

@@ -11,6 +11,7 @@ import pytest
 from retune.api import FIELD_MANAGER
 from retune.api.base import Json
 from retune.api.objects import ModelOptimization
+from retune.api.search import Serving
 from retune.contract.requests import JobRequest
 from retune.job_profiles import Profile
 from retune.job_template import PodTemplate
@@ -23,10 +24,19 @@ from tools.localcluster.api import Api, ApiError
 
 VARIABLE = "MODEL_URI"
 APPLY = "application/apply-patch+yaml"
+
+
+def through(serving: Json) -> JobRequest:
+    """What a judge is asked that has a model server beside it."""
+    return samples.judge_request().model_copy(update={"serving": Serving.model_validate(serving)})
+
+
 REQUESTS: dict[str, JobRequest] = {
     "baseline": samples.baseline_request(),
     "search": samples.search_request(),
     "judge": samples.judge_request(),
+    "judge-triton": through({"runtime": "Triton", "image": "registry.example/triton:1"}),
+    "judge-ovms": through({"runtime": "OVMS", "engines": ["OpenVINO"], "image": "registry.example/ovms:1"}),
     "verify": samples.verify_request(),
     "register": samples.register_request(),
 }
@@ -109,6 +119,17 @@ def test_restricted_is_enforced_here(api: Api, namespace: str) -> None:
     """The test before could fail: a pod without our security context is refused."""
     pod = copy.deepcopy(job("judge", namespace)["spec"]["template"])
     del pod["spec"]["containers"][0]["securityContext"]
+    with pytest.raises(ApiError, match="violates PodSecurity"):
+        api.request(
+            "POST", f"/api/v1/namespaces/{namespace}/pods?dryRun=All", {"metadata": {"name": "x"}, "spec": pod["spec"]}
+        )
+
+
+def test_a_server_beside_the_judge_is_restricted_too(api: Api, namespace: str) -> None:
+    """The server's admission looks at init containers as well."""
+    pod = copy.deepcopy(job("judge-triton", namespace)["spec"]["template"])
+    server = next(each for each in pod["spec"]["initContainers"] if each["name"] == "server")
+    del server["securityContext"]
     with pytest.raises(ApiError, match="violates PodSecurity"):
         api.request(
             "POST", f"/api/v1/namespaces/{namespace}/pods?dryRun=All", {"metadata": {"name": "x"}, "spec": pod["spec"]}

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.error import URLError
 from urllib.request import Request, urlopen
@@ -33,6 +34,8 @@ _SECONDS = 60.0
 _DTYPES = {"BOOL": "?", "UINT8": "<u1", "INT64": "<i8", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8"}
 """NumPy's words for the protocol's element types that the tests have."""
 _MODEL = """
+import json
+import os
 import sys
 
 sys.path.insert(0, SITE_PACKAGES)
@@ -43,6 +46,9 @@ import triton_python_backend_utils as triton
 
 class TritonPythonModel:
     def initialize(self, args):
+        self.quirk = json.loads(os.environ["QUIRKS"]).get(args["model_name"])
+        if self.quirk == "too old":
+            raise triton.TritonModelException("Unsupported model IR version: 13, max supported IR version: 10")
         path = f"{args['model_repository']}/{args['model_version']}/model.onnx"
         self.session = onnxruntime.InferenceSession(path)
         self.numbers = {node.name for node in self.session.get_inputs() if not node.shape}
@@ -53,8 +59,11 @@ class TritonPythonModel:
     def answer(self, request):
         feed = {tensor.name(): self.given(tensor) for tensor in request.inputs()}
         names = [node.name for node in self.session.get_outputs()]
-        answers = zip(names, self.session.run(names, feed))
+        answers = [(name, self.bent(values)) for name, values in zip(names, self.session.run(names, feed))]
         return triton.InferenceResponse([triton.Tensor(name, sent(values)) for name, values in answers])
+
+    def bent(self, values):
+        return values + 1 if self.quirk == "wrong" and values.dtype.kind == "f" else values
 
     def given(self, tensor):
         values = tensor.as_numpy()
@@ -126,13 +135,16 @@ def _elements(content: bytes, datatype: str) -> list[Any]:
 
 
 @contextmanager
-def started(repository: Path, folder: Path, *more: str) -> Iterator[Triton]:
+def started(
+    repository: Path, folder: Path, *more: str, quirks: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Triton]:
     """Start the server on a model repository, without waiting for it.
 
     Args:
         repository: The model repository.
         folder: Where backends and the log go.
         more: Further arguments of the server.
+        quirks: By a model's name, that the backend answers it "wrong", or is "too old" to open it.
     """
     site = _site_packages()
     wheel, backends = site / "pytriton" / "tritonserver", folder / "backends"
@@ -142,6 +154,7 @@ def started(repository: Path, folder: Path, *more: str) -> Iterator[Triton]:
     flags = (f"--model-repository={repository}", f"--backend-directory={backends}", *ports, *more)
     environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     environment |= {"LD_LIBRARY_PATH": str(site / "nvidia_pytriton.libs"), "ORT_DISABLE_TELEMETRY": "1"}
+    environment["QUIRKS"] = json.dumps(dict(quirks))
     log = folder / "log"
     with log.open("wb") as sink:
         process = subprocess.Popen([wheel / "bin" / "tritonserver", *flags], stdout=sink, stderr=sink, env=environment)
@@ -152,9 +165,11 @@ def started(repository: Path, folder: Path, *more: str) -> Iterator[Triton]:
 
 
 @contextmanager
-def serving(repository: Path, folder: Path, *more: str) -> Iterator[Triton]:
+def serving(
+    repository: Path, folder: Path, *more: str, quirks: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Triton]:
     """Serve a model repository; fails with the log where a model does not become ready."""
-    with started(repository, folder, *more) as server:
+    with started(repository, folder, *more, quirks=quirks) as server:
         wait_for(
             lambda: server.is_ready() or server.has_ended(), what="Triton", seconds=_SECONDS, hint=server.log.read_text
         )

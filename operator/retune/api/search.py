@@ -110,6 +110,11 @@ class Serving(ApiModel):
     """Version of the engine that the server has, such as "1.20" of ONNX Runtime or "2025.4" of OpenVINO, in quotes. A
     model of a newer operator set or file format, or with operators that this version lacks, is no candidate, and is
     refused where it is delivered. Left out: nothing is known of the server's version."""
+    image: str | None = Field(default=None, min_length=1, max_length=512)
+    """Image of the server, with runtime Triton, OVMS or KServe. The judge then runs it beside itself, has it serve
+    champion and candidates, and measures latency through it. A candidate that it refuses or answers otherwise loses. It
+    runs as another user than root, on a read-only root file system with /tmp to write to, with as much CPU and memory
+    as the judge, and without credentials. Left out: the judge measures in the engine of its own image."""
     cores: int | None = Field(default=None, ge=1, le=256)
     """Cores that measurements may use; defaults to the serving container's CPU limit."""
     memory: Memory | None = None
@@ -141,7 +146,7 @@ class Serving(ApiModel):
 
     @model_validator(mode="after")
     def _fits_the_server(self) -> Self:
-        if fault := misfit(self.runtime, self.engines, self.engine_version):
+        if fault := misfit(self.runtime, self.engines, self.engine_version, self.image):
             raise ValueError(fault)
         return self
 

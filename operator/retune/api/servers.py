@@ -62,6 +62,13 @@ _WRONG_OPENVINO = (
     "serving.engineVersion is that of OpenVINO, 2023.0 or later, such as 2025.4, and not that of the server"
 )
 
+_NO_IMAGE = (
+    "serving.image is that of Triton or OpenVINO Model Server, through which the judge then measures: set "
+    "serving.runtime to Triton, OVMS or KServe, or leave serving.image out"
+)
+_WITH_IMAGE = (ServerRuntime.TRITON, ServerRuntime.OVMS, ServerRuntime.KSERVE)
+"""Runtimes whose server can be told what to serve while it runs."""
+
 _MIXED = "'OpenVINO' in self.engines && self.engines.size() > 1"
 
 
@@ -79,18 +86,24 @@ RULES = (
     (f"!has(self.engineVersion) || !({_MIXED})", _ONE_VERSION),
     (f"{_is_version(_OF_ONNX_RUNTIME)} || 'OpenVINO' in self.engines", _WRONG_ORT),
     (f"{_is_version(_OF_OPENVINO)} || !('OpenVINO' in self.engines) || self.engines.size() > 1", _WRONG_OPENVINO),
+    (f"!has(self.image) || self.runtime in {[str(runtime) for runtime in _WITH_IMAGE]}", _NO_IMAGE),
 )
 """CEL rules of `spec.serving`, each with its sentence."""
 
 
-def misfit(runtime: ServerRuntime, engines: Sequence[EngineName], version: str | None) -> str | None:
-    """Return why runtime, engines and version do not fit together, as a sentence without a full stop, or None.
+def misfit(
+    runtime: ServerRuntime, engines: Sequence[EngineName], version: str | None, image: str | None = None
+) -> str | None:
+    """Return why runtime, engines, version and image do not fit together, as a sentence without a full stop, or None.
 
     Args:
         runtime: What runs the bundle.
         engines: The engines that it may use.
         version: Version of the engine, where it is known.
+        image: Image of the server, where the judge is to measure through it.
     """
+    if image is not None and runtime not in _WITH_IMAGE:
+        return _NO_IMAGE
     has_openvino = EngineName.OPENVINO in engines
     mixed = has_openvino and len(engines) > 1
     if runtime is ServerRuntime.OVMS and (mixed or not has_openvino):
@@ -100,6 +113,13 @@ def misfit(runtime: ServerRuntime, engines: Sequence[EngineName], version: str |
     if runtime is ServerRuntime.KSERVE and mixed:
         return _ONE_OF_KSERVE
     return None if version is None else _wrong_version(version, has_openvino=has_openvino, mixed=mixed)
+
+
+def written_for(runtime: ServerRuntime, engines: Sequence[EngineName]) -> ServerRuntime:
+    """Return the server that a bundle is written for: KServe's stock server is one of two."""
+    if runtime is not ServerRuntime.KSERVE:
+        return runtime
+    return ServerRuntime.OVMS if EngineName.OPENVINO in engines else ServerRuntime.TRITON
 
 
 def _wrong_version(version: str, *, has_openvino: bool, mixed: bool) -> str | None:

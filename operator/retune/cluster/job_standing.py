@@ -8,13 +8,15 @@ from pydantic import ValidationError
 
 from retune.api.base import Json
 from retune.cluster.errors import is_of_quota
-from retune.cluster.parse import EPOCH, JobFacts, PodFacts, line, time_of
-from retune.contract.results import JobResult, parse_result
+from retune.cluster.parse import EPOCH, Ended, JobFacts, PodFacts, line, time_of
+from retune.contract.results import Failure, JobResult, Reason, parse_result
 from retune.kubelet import IMAGE_PULL_FAILED
 from retune.plan.observed import OBJECT_MISSING, Job, JobPhase, Queue, Trouble
 
 _ASKING = "verify"
 """Command of Jobs whose own deadline is all that bounds them."""
+_SERVER_SAID = 300
+"""Characters of what a server printed last that are passed on."""
 _NOT_CREATED = "FailedCreate"
 _SUB_PATH = "subPath"
 """Word of the kubelet's message about a folder of a claim, such as the resource's own one in the store."""
@@ -99,12 +101,28 @@ def _result(facts: JobFacts, pods: list[PodFacts]) -> tuple[JobResult | None, st
     if not last.ended.message:
         return None, f"pod {last.name} left no result"
     try:
-        return parse_result(last.ended.message), None
+        return _with_server(parse_result(last.ended.message), last), None
     except ValidationError as error:
         wrong = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in wrong["loc"])
         cure = "If its image is of another release than the operator, give both one release."
         return None, f"pod {last.name} left a result that cannot be read: {where}: {wrong['msg']}. {cure}"
+
+
+def _with_server(result: JobResult, pod: PodFacts) -> JobResult:
+    """Return a result; that the server beside a judge does not answer is told with how it ended, as far as is seen."""
+    if not isinstance(result, Failure) or result.reason is not Reason.SERVER_UNREACHABLE or pod.server_ended is None:
+        return result
+    return result.model_copy(update={"message": f"{result.message} {_server_words(pod.server_ended)}"})
+
+
+def _server_words(end: Ended) -> str:
+    """Return how a server ended, with the last that it printed, as sentences."""
+    if end.reason == "OOMKilled":
+        return "Its container needed more memory than its limit: raise spec.execution.resources.limits.memory."
+    last = "".join(letter if letter.isprintable() else " " for letter in end.message)[-_SERVER_SAID:]
+    said = f": {' '.join(last.split())}" if last.strip() else ""
+    return f"Its container ended with exit code {end.code} ({end.reason or 'Error'}){said}."
 
 
 def _failure(facts: JobFacts, pods: list[PodFacts]) -> Trouble | None:
@@ -156,6 +174,9 @@ def _pod_trouble(pod: PodFacts) -> Trouble | None:
         reason = "ImagePullFailed" if kubelets_reason in IMAGE_PULL_FAILED else "ContainerFailed"
         words = f"pod {pod.name}: {kubelets_reason}: {message}"
         return _missing(pod.name, message, pod.started) or Trouble(reason, words, pod.started)
+    if pod.server_ended and pod.ended is None:
+        words = f"pod {pod.name}: the model server beside the judge does not run. {_server_words(pod.server_ended)}"
+        return Trouble("ContainerFailed", words, pod.server_ended.at)
     if pod.beside and pod.ended:
         words = f"pod {pod.name} has done its work, but container {pod.beside} beside it runs on: have it not injected"
         return Trouble("SidecarRunsOn", f"{words} into pods of Jobs, or as a native sidecar", pod.ended.at)

@@ -13,6 +13,7 @@ from retune.api.base import Json
 from retune.api.objects import ModelOptimization, OptimizationRun
 from retune.cluster.sharing import share_given, share_parts
 from retune.contract.paths import JOB_CONTAINER
+from retune.contract.serving import SERVER_CONTAINER
 from retune.kubelet import CANNOT_START
 from retune.targets import TargetKind
 from retune.workloads.canary import MADE_OF, REACHED_BY
@@ -20,6 +21,9 @@ from retune.workloads.jobs import EXPIRED_SECONDS
 from retune.workloads.labels import COMMAND, HELD, KUEUE_QUEUE, MANAGED_BY, RESOURCE, WORKERS
 
 _MESSAGE_LIMIT = 400
+_OUT_OF_MEMORY = "OOMKilled"
+_TOLD_TO_END = frozenset({0, 137, 143})
+"""Exit codes of a server that was told to end."""
 EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 
 
@@ -185,6 +189,8 @@ class PodFacts:
     being_prepared: bool
     """Whether it has a node that has not begun to run it: it fetches images and mounts volumes."""
     ended: Ended | None
+    server_ended: Ended | None
+    """How the model server beside a judge last ended while the judge needed it; None where it did not, or is back."""
     beside: str | None
     """Container that somebody put beside ours and that runs on though ours has ended."""
 
@@ -209,6 +215,7 @@ def pod(raw: Json) -> PodFacts:
         waiting=_waiting(status),
         being_prepared=_is_being_prepared(status),
         ended=_ended(ended) if ended else None,
+        server_ended=_server_ended(status, time_of(ended.get("finishedAt")) if ended else None),
         beside=next((name for name, state in states.items() if ended and "running" in state), None),
     )
 
@@ -245,6 +252,27 @@ def _ended(state: Json) -> Ended:
         message=state.get("message") or "",
         at=time_of(state.get("finishedAt")),
     )
+
+
+def _server_ended(status: Json, judged: datetime | None) -> Ended | None:
+    """Return how the server's container last ended of itself; while the judge runs, None where it is there again.
+
+    Args:
+        status: The pod's status.
+        judged: When the judge's own container ended, after which the server is told to; None while it runs.
+    """
+    listed = status.get("initContainerStatuses") or ()
+    entries = [entry for entry in listed if entry.get("name") == SERVER_CONTAINER]
+    if judged is None and any("running" in (entry.get("state") or {}) for entry in entries):
+        return None
+    states = [entry.get(which) or {} for entry in entries for which in ("state", "lastState")]
+    ends = [_ended(state["terminated"]) for state in states if state.get("terminated")]
+    return next((end for end in ends if judged is None or _was_early(end, judged)), None)
+
+
+def _was_early(end: Ended, judged: datetime) -> bool:
+    """Return whether a server ended before it was told to; times are whole seconds, so that both may be the same."""
+    return end.at < judged or end.reason == _OUT_OF_MEMORY or (end.at == judged and end.code not in _TOLD_TO_END)
 
 
 def line(text: Any) -> str:

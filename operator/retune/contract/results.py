@@ -59,6 +59,7 @@ class Reason(StrEnum):
     SHADOW_ERRORS = "ShadowErrors"
     SHADOW_SLOW = "ShadowSlow"
     SHADOW_LACKING = "ShadowLacking"
+    SERVER_REFUSED = "ServerRefused"
     UNEXPECTED = "UnexpectedError"
 
 

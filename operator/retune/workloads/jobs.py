@@ -5,18 +5,16 @@ A user chooses resources, nodes and queue, never anything else of the pod: the o
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Protocol
 
 from retune.api.base import Json, seconds
 from retune.api.execution import Execution
 from retune.api.objects import ModelOptimization
 from retune.api.quantities import memory_bytes
-from retune.contract.credentials import CREDENTIAL_KEYS, REGISTRY_KEYS
 from retune.contract.exits import Exit
 from retune.contract.paths import (
     AUTHORITIES_VARIABLE,
-    CREDENTIALS_VARIABLE,
     JOB_CONTAINER,
     METRICS_PORT,
     PRIVATE_ADDRESSES_VARIABLE,
@@ -32,7 +30,6 @@ from retune.contract.requests import (
     REQUEST_LIMIT,
     CheckRequest,
     JobRequest,
-    RegisterRequest,
     VerifyRequest,
     encode_request,
 )
@@ -40,12 +37,12 @@ from retune.job_profiles import Profile
 from retune.job_template import PodTemplate
 from retune.plan.actions import CreateJob
 from retune.plan.observed import Target
-from retune.plan.store import is_shared
-from retune.workloads import beside
+from retune.workloads import beside, served
 from retune.workloads.labels import KUEUE_ALL_RUN, KUEUE_FEWEST, KUEUE_QUEUE, REMOTE, WORKERS, labels, metadata
 from retune.workloads.placement import affinity, classes, devices, nodes, store_label
 from retune.workloads.resources import container_resources, node_storage
 from retune.workloads.seals import seals
+from retune.workloads.secrets import secret_variables
 from retune.workloads.security import CONTAINER_SECURITY, pod_security
 from retune.workloads.volumes import (
     claims_of,
@@ -249,6 +246,7 @@ def _pod(action: CreateJob, resource: ModelOptimization, *, target: Target | Non
                 {"name": "scratch", "emptyDir": {"sizeLimit": _scratch_size(execution, settings)}},
                 *volumes(claims_of(action.request)),
                 *(volume for own in beside.beside(action.request) for volume in beside.volumes(own)),
+                *served.volumes(action.request),
             ],
         }
         | ({"initContainers": before} if before else {})
@@ -277,7 +275,9 @@ def _init_containers(
     for container in owned:
         if profile is not None and container["name"] == beside.TRAINING:
             container["resources"]["limits"] |= devices(profile)
-    return [*([preparing] if preparing else []), *owned]
+    as_own = amounts | {"limits": amounts["limits"] | (devices(profile) if profile else {})}
+    serving = served.containers(action.request, own_image=image, image_pull_policy=policy, resources=as_own)
+    return [*([preparing] if preparing else []), *owned, *serving]
 
 
 def _container(action: CreateJob, resource: ModelOptimization, settings: JobSettings, profile: Profile | None) -> Json:
@@ -298,10 +298,18 @@ def _container(action: CreateJob, resource: ModelOptimization, settings: JobSett
             *volume_mounts(claims_of(action.request)),
         ],
     }
-    container["env"] += _secrets(execution, action.request, settings)
+    container["env"] += secret_variables(
+        execution,
+        action.request,
+        default_store=settings.artifact_store or None,
+        default_secret=settings.artifact_store_credentials,
+    )
     for own in beside.beside(action.request):
         container["env"].append(own.environment)
         container["volumeMounts"].append(own.mount)
+    if finding := served.environment(action.request):
+        container["env"] += finding
+        container["volumeMounts"].append(served.mount())
     if profile is not None and all(own.name != beside.TRAINING for own in beside.beside(action.request)):
         container["resources"]["limits"] |= devices(profile)
     if action.request.command == "search":
@@ -320,49 +328,6 @@ def _image(action: CreateJob, execution: Execution, settings: JobSettings) -> st
     if isinstance(action.request, CheckRequest):
         return settings.monitor_image
     return execution.image or settings.optimizer_image
-
-
-def _secrets(execution: Execution, request: JobRequest, settings: JobSettings) -> list[Json]:
-    """Return the variables that come from Secrets: the resource's, but of a registry with a Secret of its own from it.
-
-    Where both have a key, the registry's counts for the registry, and is named where something is missing.
-    """
-    found = _credentials(execution, request, settings)
-    if not isinstance(request, RegisterRequest) or request.registry.credentials is None:
-        return found
-    name, scheme = request.registry.credentials.secret_name, request.registry.uri.partition("://")[0]
-    own = [{"name": CREDENTIALS_VARIABLE, "value": name}, *_keys(name, REGISTRY_KEYS[scheme])]
-    taken = {variable["name"] for variable in own}
-    return [*own, *(variable for variable in found if variable["name"] not in taken)]
-
-
-def _credentials(execution: Execution, request: JobRequest, settings: JobSettings) -> list[Json]:
-    """Return the keys that the servers of the request are asked with; if one is absent, the Job says what is missing.
-
-    The Secret is named key by key, so that nothing else in it reaches a Job.
-    """
-    name, schemes = _secret(execution, request, settings)
-    keys = dict.fromkeys(key for scheme in sorted(schemes) for key in CREDENTIAL_KEYS[scheme])
-    return [{"name": CREDENTIALS_VARIABLE, "value": name}, *_keys(name, keys)] if name and keys else []
-
-
-def _secret(execution: Execution, request: JobRequest, settings: JobSettings) -> tuple[str, frozenset[str]]:
-    """Return the Secret that a Job is known by, and the schemes that it is for.
-
-    What the spec names is for everything that the Job uses. The administrator's is for his own store alone.
-    """
-    schemes = remote_schemes(request)
-    if execution.credentials:
-        return execution.credentials.secret_name, schemes
-    if is_shared(execution.artifact_store, settings.artifact_store or None):
-        return settings.artifact_store_credentials, schemes & {settings.artifact_store.partition("://")[0]}
-    return "", frozenset()
-
-
-def _keys(secret: str, keys: Iterable[str]) -> list[Json]:
-    """Return a variable for each key of a Secret, which need not be there."""
-    reference = {"name": secret, "optional": True}
-    return [{"name": key, "valueFrom": {"secretKeyRef": reference | {"key": key}}} for key in keys]
 
 
 def _environment(action: CreateJob, resource: ModelOptimization, settings: JobSettings) -> list[Json]:

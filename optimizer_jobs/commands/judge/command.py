@@ -16,11 +16,12 @@ from optimizer_jobs.commands.judge.evidence import Contender
 from optimizer_jobs.commands.judge.gate import Refusal
 from optimizer_jobs.commands.judge.lost import Lost, lost_to_server
 from optimizer_jobs.commands.judge.measuring import THOROUGH, Measured, fitting, measure
-from optimizer_jobs.commands.judge.nothing_found import explained
+from optimizer_jobs.commands.judge.nothing_found import explained, refused_by_server
 from optimizer_jobs.commands.judge.report.build import build
 from optimizer_jobs.commands.judge.report.render import render
 from optimizer_jobs.commands.judge.report.steps import Searched
 from optimizer_jobs.commands.judge.rules import Entrant, Rules
+from optimizer_jobs.commands.judge.served import through
 from optimizer_jobs.commands.judge.told import comparisons
 from optimizer_jobs.commands.judge.verdict import Decision, decide
 from optimizer_jobs.commands.judge.worth import Appraisal, appraise
@@ -114,13 +115,16 @@ def judge(request: JudgeRequest, *, scratch: Path, effort: Effort) -> JudgeResul
     with confined(machine.cores, engines=loaded) as cpus:
         hardware = fingerprint(profile=machine.profile)
         rules = _rules(request, cpus=min(cpus, hardware.cpu_limit or cpus))
-        measured = measure(champion, entrants, rows, original=original, rules=rules, effort=effort)
+        with through(champion, entrants, rows, rules=rules) as served:
+            entrants = served.left(entrants) if served else entrants
+            measured = measure(champion, entrants, rows, original=original, rules=rules, effort=effort, served=served)
     delivered = bool(request.delivered)
     decision = decide(measured.evidence, objectives=rules.objectives, min_gain=rules.min_gain, delivered=delivered)
     if not entrants:
-        decision = explained(decision, request)
+        out = served.out if served else ()
+        decision = refused_by_server(decision, out) if out else explained(decision, request)
     with confined(machine.cores):
-        lost = lost_to_server(decision, entrants, rows, champion=champion, rules=rules, effort=effort)
+        lost = lost_to_server(decision, entrants, rows, champion=champion, rules=rules, effort=effort, served=served)
     decision = lost.told_by(decision) if lost else decision
     step(4, _STEPS, text=f"{decision.verdict}: storing the outcome", about="2 s")
     timings, engines = measured.timings, measured.engines

@@ -15,6 +15,7 @@ from optimizer_jobs.commands.judge import words
 from optimizer_jobs.commands.judge.evidence import LATENCIES
 from optimizer_jobs.commands.judge.measuring import engine_of, raced, session_of
 from optimizer_jobs.commands.judge.rules import Entrant, Rules
+from optimizer_jobs.commands.judge.served import Through
 from optimizer_jobs.commands.judge.verdict import Decision, latency_of
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.measure.latency import Effort, ratio
@@ -45,9 +46,21 @@ class Lost:
         """Return the decision with the sentence in its message."""
         return replace(decision, message=f"{decision.message} {self.sentence}") if self.sentence else decision
 
+    def and_found(self, found: "_Found") -> "Lost":
+        """Return all of it, with what the winner loses."""
+        told = [self.sentence, found.line if found.proven else None]
+        return Lost((*self.lines, found.line), " ".join(filter(None, told)) or None)
+
 
 def lost_to_server(
-    decision: Decision, entrants: Sequence[Entrant], rows: Rows, *, champion: Entrant, rules: Rules, effort: Effort
+    decision: Decision,
+    entrants: Sequence[Entrant],
+    rows: Rows,
+    *,
+    champion: Entrant,
+    rules: Rules,
+    effort: Effort,
+    served: Through | None = None,
 ) -> Lost | None:
     """Return what the server's limits cost; None where it has none.
 
@@ -58,19 +71,39 @@ def lost_to_server(
         champion: The champion.
         rules: The rules of the judgement.
         effort: How long the judge measures.
+        served: The server itself, where all were measured through it.
     """
     limits = rules.limits
     if limits.free:
         return None
-    fault = limits.fault(champion.bundle.model)
-    of_champion = [f"{limits.engine_words} cannot run the champion itself: {fault}."] if fault else []
-    said = Lost((limits.words, *filter(None, (limits.doubt,)), *of_champion))
+    measured = _through(served, told=not decision.findings) if served else _without(champion, rules)
+    said = replace(measured, lines=(limits.words, *measured.lines))
     if decision.verdict is not Verdict.PROMOTE or decision.subject is None:
         return said
     digest = decision.subject.contender.bundle.digest
     winner = next(entrant for entrant in entrants if entrant.bundle.digest == digest)
     found = _measured(winner, rows, rules, effort)
-    return Lost((*said.lines, found.line), found.line if found.proven else None) if found else said
+    return said.and_found(found) if found else said
+
+
+def _through(served: Through, *, told: bool) -> Lost:
+    """Return what is said where the server itself was measured: nothing of its engine is in doubt then.
+
+    Args:
+        served: All models as the server serves them.
+        told: Whether the verdict tells already which finalists have lost in it.
+    """
+    out = tuple(out.sentence for out in served.out)
+    return Lost((served.words, *out), " ".join([served.words, *(() if told else out)]))
+
+
+def _without(champion: Entrant, rules: Rules) -> Lost:
+    """Return what is in doubt, because an engine was measured and no server."""
+    limits, image = rules.limits, rules.serving.image
+    fault = limits.fault(champion.bundle.model)
+    absent = f"Image {image} was not measured: only a judge in a cluster has it beside itself." if image else None
+    of_champion = f"{limits.engine_words} cannot run the champion itself: {fault}." if fault else None
+    return Lost(tuple(filter(None, (absent, limits.doubt, of_champion))), absent)
 
 
 @dataclass(frozen=True)

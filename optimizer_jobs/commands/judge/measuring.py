@@ -10,6 +10,7 @@ from optimizer_jobs.commands.judge.comparison import Comparison, Node
 from optimizer_jobs.commands.judge.evidence import LATENCIES, TIMED, Evidence
 from optimizer_jobs.commands.judge.rules import Entrant, Rules
 from optimizer_jobs.commands.judge.scoring import scored
+from optimizer_jobs.commands.judge.served import Through, told_as_refusal
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.measure.answers import Answers
 from optimizer_jobs.measure.latency import Effort, Timings, aa_check, deviation, interleave_until, ratio
@@ -54,6 +55,7 @@ def measure(
     original: Entrant,
     rules: Rules,
     effort: Effort = THOROUGH,
+    served: Through | None = None,
 ) -> Measured:
     """Measure all models, and return the evidence for a verdict.
 
@@ -64,15 +66,19 @@ def measure(
         original: The model as delivered, with which embeddings are compared.
         rules: The rules of the judgement.
         effort: How long to measure latency.
+        served: All models as a server beside us serves them; None times them in this process.
 
     Raises:
-        JobError: The outputs of a model do not fit its task.
+        JobError: The outputs of a model do not fit its task, or the server does not answer or refuses a request.
     """
     entrants = (champion, *finalists)
     quality = scored(champion, finalists, rows, original=original, rules=rules)
-    subjects = {entrant.bundle.digest: session_of(entrant, rules) for entrant in entrants}
-    reference, twin = champion.bundle.digest, session_of(champion, rules)
-    timings, node = raced(subjects, rows, twin=twin, reference=reference, rules=rules, effort=effort)
+    reference = champion.bundle.digest
+    opened = served.sessions if served else None
+    subjects = opened or {entrant.bundle.digest: session_of(entrant, rules) for entrant in entrants}
+    twin = served.twin if served else session_of(champion, rules)
+    with told_as_refusal(served):
+        timings, node = raced(subjects, rows, twin=twin, reference=reference, rules=rules, effort=effort)
     usage = _usage(entrants, rows, rules=rules)
     comparison = Comparison(champion, rows, quality, timings, usage, rules, node)
     return Measured(

@@ -1,13 +1,16 @@
 """Why a search has given the judge no candidate, in the words of its verdict."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import optuna
 
+from optimizer_jobs.commands.judge.served import Out
 from optimizer_jobs.commands.judge.verdict import Decision
 from optimizer_jobs.seal import study_seal
 from optimizer_jobs.study.trials import ENDED, candidates, failures, foreign_trials, open_study, was_rejected
 from retune.contract.requests import JudgeRequest
+from retune.contract.results import Verdict
 
 
 def explained(decision: Decision, request: JudgeRequest) -> Decision:
@@ -23,6 +26,12 @@ def explained(decision: Decision, request: JudgeRequest) -> Decision:
         decision = replace(decision, reason="RejectedBefore")
     sentences = (message, _not_believed(study), failures(study))
     return replace(decision, message=" ".join(sentence for sentence in sentences if sentence))
+
+
+def refused_by_server(decision: Decision, out: Sequence[Out]) -> Decision:
+    """Return a decision without finalists that says why the server serves none of those that there were."""
+    message = " ".join([*(one.sentence for one in out), "The champion stays."])
+    return replace(decision, verdict=Verdict.GATE_FAILED, reason=out[0].reason, message=message)
 
 
 def _cut_short(ended: str, *, is_known: bool) -> str:

@@ -6,7 +6,7 @@ import pytest
 
 from retune.api.crd import modeloptimization_crd
 from retune.api.search import Serving
-from retune.api.servers import RULES
+from retune.api.servers import RULES, EngineName, ServerRuntime, written_for
 from retune.contract.requests import encode_request, parse_request
 from retune.plan.hashing import attempt_hash, baseline_hash, snapshot_hash
 from tests import samples
@@ -23,6 +23,9 @@ REFUSED: tuple[tuple[dict[str, Any], str], ...] = (
     ({"engines": ["OpenVINO"], "engineVersion": "1.20"}, "is that of OpenVINO, 2023.0 or later"),
     ({"engineVersion": "1.2x"}, "the version of an engine is a quoted string"),
     ({"engineVersion": 1.2}, "valid string"),
+    ({"image": "triton:1"}, "set serving.runtime to Triton, OVMS or KServe"),
+    ({"runtime": "Custom", "image": "own:1"}, "set serving.runtime to Triton, OVMS or KServe"),
+    ({"runtime": "Triton", "image": ""}, "at least 1 character"),
     ({"runtime": "triton"}, "'Retune', 'Triton', 'OVMS', 'KServe' or 'Custom'"),
 )
 ACCEPTED: tuple[dict[str, Any], ...] = (
@@ -30,6 +33,9 @@ ACCEPTED: tuple[dict[str, Any], ...] = (
     {"runtime": "Triton", "engines": ["ONNXRuntime", "TensorRT"], "engineVersion": "1.23.2"},
     {"runtime": "OVMS", "engines": ["OpenVINO"], "engineVersion": "2025.4"},
     {"runtime": "KServe", "engines": ["OpenVINO"]},
+    {"runtime": "Triton", "image": "registry.example/triton:26.08"},
+    {"runtime": "OVMS", "engines": ["OpenVINO"], "image": "registry.example/ovms:2026.2"},
+    {"runtime": "KServe", "image": "registry.example/triton:1"},
     {"runtime": "Custom", "engines": ["OpenVINO", "ONNXRuntime"]},
 )
 
@@ -78,8 +84,25 @@ def test_a_named_server_is_a_change_of_the_spec_and_the_default_is_none() -> Non
 
 
 def test_what_else_is_said_of_serving_does_not_measure_the_delivered_model_again() -> None:
-    """Cores and sizes of requests are a run's business, with a named server too."""
+    """Cores, sizes of requests and the server's image are a run's business, with a named server too."""
     one = samples.resource(serving={"runtime": "Triton"}).spec
-    other = samples.resource(serving={"runtime": "Triton", "batchSize": 8, "cores": 4}).spec
-    assert baseline_hash(one) == baseline_hash(other)
-    assert snapshot_hash(one) != snapshot_hash(other)
+    for more in ({"batchSize": 8, "cores": 4}, {"image": "registry.example/triton:1"}):
+        other = samples.resource(serving={"runtime": "Triton", **more}).spec
+        assert baseline_hash(one) == baseline_hash(other)
+        assert snapshot_hash(one) != snapshot_hash(other)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "engines", "server"),
+    [
+        (ServerRuntime.TRITON, [EngineName.ONNX_RUNTIME], ServerRuntime.TRITON),
+        (ServerRuntime.OVMS, [EngineName.OPENVINO], ServerRuntime.OVMS),
+        (ServerRuntime.KSERVE, [EngineName.ONNX_RUNTIME, EngineName.TENSORRT], ServerRuntime.TRITON),
+        (ServerRuntime.KSERVE, [EngineName.OPENVINO], ServerRuntime.OVMS),
+    ],
+)
+def test_kserve_has_a_stock_server_for_each_engine(
+    runtime: ServerRuntime, engines: list[EngineName], server: ServerRuntime
+) -> None:
+    """A bundle is written for that one."""
+    assert written_for(runtime, engines) is server

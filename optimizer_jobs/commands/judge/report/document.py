@@ -221,7 +221,8 @@ class Report(Document):
     worth: str | None = None
     """Within which limit of time the result's worth counts requests, or why it says nothing; None without a winner."""
     lost: tuple[str, ...] = ()
-    """What the server of spec.serving.runtime cannot be told or run, and what that costs the winner, as sentences."""
+    """What the server of spec.serving.runtime cannot be told or run, what that costs the winner, and whether it was
+    measured itself, as sentences."""
     environment: Environment
 
     @property
