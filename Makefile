@@ -261,9 +261,9 @@ test-neighbours-kueue: $(STAMP) ## Jobs that wait in a queue, under Kueue's own 
 	$(call stage,its controller beside an API server,3 min,$(PY) -m pytest tests/neighbours/controllers/test_kueue.py)
 
 .PHONY: test-neighbours-triton
-test-neighbours-triton: triton-venv ## What `retune render` writes, served by a real Triton with ONNX Runtime played, and judged through it (5 min, 1 more the first time).
-	$(call stage,a real Triton,1 min,RETUNE_TRITON="$(TRITON)" $(PY) -m pytest tests/neighbours/servers/test_triton.py \
-		tests/neighbours/servers/test_triton_running.py)
+test-neighbours-triton: triton-venv ## What is written for and given to a real Triton, with ONNX Runtime played, and judged through it (7 min, 1 more the first time).
+	$(call stage,a real Triton,3 min,RETUNE_TRITON="$(TRITON)" $(PY) -m pytest tests/neighbours/servers/test_triton.py \
+		tests/neighbours/servers/test_triton_running.py tests/neighbours/servers/test_agent_triton.py)
 	$(call stage,the judge beside it,4 min,RETUNE_TRITON="$(TRITON)" $(PY) -m pytest tests/neighbours/servers/test_triton_judged.py)
 
 .PHONY: test-neighbours-mlflow

@@ -29,7 +29,7 @@ class Backend:
     name: str
     signature: Signature
     """Inputs and outputs with the shapes that the backend itself reports: it compares them exactly."""
-    parameters: Mapping[str, str]
+    parameters: dict[str, str]
     lost: tuple[str, ...]
     tried: str
     instances: int = 1

@@ -7,9 +7,7 @@ from pathlib import Path
 from optimizer_jobs.models.bundle import Bundle
 from optimizer_jobs.models.external import external_files
 from optimizer_jobs.models.names import MODEL
-
-VERSION = "1"
-"""Name of the folder of the only version: both servers take positive whole numbers."""
+from optimizer_jobs.models.numbers import DELIVERED, number_of
 
 
 @dataclass(frozen=True)
@@ -29,10 +27,21 @@ def called(bundle: Bundle) -> str:
     return f"bundle {bundle.digest.removeprefix('sha256:')[:12]}"
 
 
-def model_files(bundle: Bundle, name: str) -> dict[str, bytes | Path]:
-    """Return the model and its external data, which lie side by side, by their paths in the layout."""
+def version_of(bundle: Bundle, *, delivered: bool) -> int:
+    """Return the number that the only version is served under; a model as delivered has the first one."""
+    return DELIVERED if delivered else number_of(bundle.digest)
+
+
+def model_files(bundle: Bundle, name: str, *, version: int) -> dict[str, bytes | Path]:
+    """Return the model and its external data, which lie side by side, by their paths in the layout.
+
+    Args:
+        bundle: The bundle.
+        name: Name of the model's folder.
+        version: Number of the version, which is its folder's name.
+    """
     names = (MODEL, *external_files(bundle.model))
-    return {f"{name}/{VERSION}/{file}": bundle.folder / file for file in names}
+    return {f"{name}/{version}/{file}": bundle.folder / file for file in names}
 
 
 def lost_rows(bundle: Bundle) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import Any
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.models.bundle import Bundle
 from optimizer_jobs.models.engine import EngineOptions, Precision
-from optimizer_jobs.serving.base import Layout, called, lost_rows, model_files
+from optimizer_jobs.serving.base import Layout, called, lost_rows, model_files, version_of
 from optimizer_jobs.serving.trial import ENGINES, try_out
 from optimizer_jobs.signature import TEXT
 from retune.contract.results import Reason
@@ -23,20 +23,22 @@ _INSTEAD = (
 )
 
 
-def layout(bundle: Bundle, *, name: str) -> Layout:
+def layout(bundle: Bundle, *, name: str, delivered: bool = False) -> Layout:
     """Return the files for OpenVINO Model Server.
 
     Args:
         bundle: The bundle.
         name: Name that clients ask the model by.
+        delivered: Whether it stands for a model as delivered, which no digest names.
 
     Raises:
         JobError: The server cannot serve it; the message says why and what to do.
     """
     _check(bundle)
     trial = try_out(bundle, EngineOptions(engine="openvino"), instead=_INSTEAD)
-    config = json.dumps(_config(bundle, name), indent=2) + "\n"
-    files = {CONFIG: config.encode(), **model_files(bundle, name)}
+    version = version_of(bundle, delivered=delivered)
+    config = json.dumps(_config(bundle, name, version), indent=2) + "\n"
+    files = {CONFIG: config.encode(), **model_files(bundle, name, version=version)}
     return Layout(files=files, lost=tuple(_lost(bundle)), tried=trial.words)
 
 
@@ -50,10 +52,11 @@ def _check(bundle: Bundle) -> None:
         raise JobError(Reason.MODEL_INVALID, called(bundle), fault, _INSTEAD)
 
 
-def _config(bundle: Bundle, name: str) -> dict[str, Any]:
+def _config(bundle: Bundle, name: str, version: int) -> dict[str, Any]:
     model = {
         "name": name,
         "base_path": name,
+        "model_version_policy": {"specific": {"versions": [version]}},  # else the largest number would be served
         "target_device": "CPU",  # left out, a GPU would be taken where there is one
         "plugin_config": _properties(bundle.manifest.engine),
     }

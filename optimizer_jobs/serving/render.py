@@ -33,7 +33,7 @@ class Rendered:
     """What was tried of it here, or why nothing was, as a sentence."""
 
 
-def render(bundle: Bundle, server: Server, *, name: str, into: Path) -> Rendered:
+def render(bundle: Bundle, server: Server, *, name: str, into: Path, delivered: bool = False) -> Rendered:
     """Write a bundle's model and the configuration of a server into an empty folder.
 
     Args:
@@ -41,6 +41,7 @@ def render(bundle: Bundle, server: Server, *, name: str, into: Path) -> Rendered
         server: The server that will read the folder.
         name: Name that clients ask the model by, and name of its folder.
         into: Folder that is empty or does not exist yet.
+        delivered: Whether it stands for a model as delivered, which is served as version 1 and under no digest.
 
     Raises:
         JobError: The server cannot serve this bundle, or name or folder cannot be used; nothing is written.
@@ -50,7 +51,7 @@ def render(bundle: Bundle, server: Server, *, name: str, into: Path) -> Rendered
         raise JobError(
             Reason.REQUEST_INVALID, str(into), "this is not an empty folder.", "Name one that does not exist."
         )
-    made = _LAYOUTS[server](bundle, name=name)
+    made = _LAYOUTS[server](bundle, name=name, delivered=delivered)
     _write(made.files, into)
     return Rendered(files=tuple(sorted(made.files)), lost=made.lost, tried=made.tried)
 

@@ -72,6 +72,8 @@ class _Answered:
 def _answered(bundle: Bundle, session: Session, options: EngineOptions) -> _Answered:
     """Ask every golden request whose answers can be compared."""
     golden, precision = bundle.golden, bundle.manifest.engine.precision
+    if not golden.requests:
+        return _Answered("")
     if not precision == options.precision == _COMPARED:
         return _Answered(f"; it was asked no golden requests, because their answers were computed in {precision}")
     for number, request in enumerate(golden.requests, start=1):

@@ -5,13 +5,13 @@ its backend `openvino`. Axes are written as they are (`max_batch_size: 0`), beca
 or on none, and the server must never put two requests together that the model would mix up.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.models.bundle import Bundle
 from optimizer_jobs.models.names import MODEL
 from optimizer_jobs.serving.backends import Backend, backend_of
-from optimizer_jobs.serving.base import Layout, called, model_files
+from optimizer_jobs.serving.base import Layout, called, model_files, version_of
 from optimizer_jobs.serving.prototext import Fields, Word, text
 from optimizer_jobs.serving.tensors import dims, is_known, type_of
 from optimizer_jobs.serving.warm_up import FOLDER, is_kept, samples
@@ -24,12 +24,13 @@ DIGEST = "retune_bundle_digest"
 _INSTEAD = "Serve it in Retune's own runtime, as the example's server does."
 
 
-def layout(bundle: Bundle, *, name: str) -> Layout:
+def layout(bundle: Bundle, *, name: str, delivered: bool = False) -> Layout:
     """Return the files of `name` in a model repository.
 
     Args:
         bundle: The bundle.
         name: Name of the model, and so of its folder.
+        delivered: Whether it stands for a model as delivered, which no digest names.
 
     Raises:
         JobError: Triton cannot serve it; the message says why and what to do.
@@ -37,19 +38,22 @@ def layout(bundle: Bundle, *, name: str) -> Layout:
     backend = backend_of(bundle, instead=_INSTEAD)
     _check(backend.signature, bundle)
     warm = list(samples(bundle.golden.requests, backend.signature))
-    files = model_files(bundle, name)
-    files[f"{name}/{CONFIG}"] = _config(bundle, name, backend, [fields for fields, _ in warm]).encode()
+    version = version_of(bundle, delivered=delivered)
+    files = model_files(bundle, name, version=version)
+    digest = {} if delivered else {DIGEST: bundle.digest}
+    config = _config(name, version, backend, backend.parameters | digest, [fields for fields, _ in warm])
+    files[f"{name}/{CONFIG}"] = config.encode()
     files |= {f"{name}/{FOLDER}/{file}": content for _, contents in warm for file, content in contents.items()}
     lost = (*backend.lost, *_lost_in_requests(bundle), *_lost_in_warm_up(bundle))
     return Layout(files=files, lost=lost, tried=backend.tried)
 
 
-def _config(bundle: Bundle, name: str, backend: Backend, warm: list[Fields]) -> str:
-    parameters = {**backend.parameters, DIGEST: bundle.digest}
+def _config(name: str, version: int, backend: Backend, parameters: Mapping[str, str], warm: list[Fields]) -> str:
     message: Fields = [
         ("name", name),
         ("backend", backend.name),
         ("default_model_filename", MODEL),
+        ("version_policy", [("specific", [("versions", (version,))])]),  # else the largest number would be served
         ("max_batch_size", 0),
         *(("input", _tensor(spec)) for spec in backend.signature.inputs),
         *(("output", _tensor(spec)) for spec in backend.signature.outputs),

@@ -15,6 +15,7 @@ from optimizer_jobs.commands.verify.asking import ANSWER_LIMIT_BYTES, Patience
 from optimizer_jobs.commands.verify.command import run
 from optimizer_jobs.errors import RETRY_EXIT, JobError
 from optimizer_jobs.models.bundle import Bundle, publish
+from optimizer_jobs.models.numbers import number_of
 from optimizer_jobs.models.runtime import open_session
 from retune.contract.exits import Exit
 from retune.contract.paths import bundles
@@ -126,6 +127,25 @@ def test_a_server_that_names_another_bundle_is_refused(reference: BundleRef, mak
     assert (error.reason, error.exit) == (Reason.VARIABLE_IGNORED, Exit.INFEASIBLE)
     assert "sha256:old" in error.message
     with serving(model_server(make("again"), parameters={"bundle_digest": reference.digest})) as endpoint:
+        assert run(ask(reference, endpoint)).shown_by == "Digest"
+
+
+def test_a_server_with_numbers_for_versions_names_the_bundle(reference: BundleRef, make: Callable[..., Bundle]) -> None:
+    """Triton and OpenVINO Model Server: the number is the digest's, that of another bundle, or says nothing."""
+    number = number_of(reference.digest)
+    for version, shown in ((str(number), "Digest"), (number, "Digest"), ("1", None), ("", None), (None, None)):
+        with serving(model_server(make(f"served-{version}"), model_version=version)) as endpoint:
+            assert run(ask(reference, endpoint)).shown_by == shown
+    with serving(model_server(make("served"), model_version=str(number ^ 1))) as endpoint:
+        error = failure(ask(reference, endpoint))
+    assert (error.reason, error.exit) == (Reason.VARIABLE_IGNORED, Exit.INFEASIBLE)
+    assert f"serves version {number ^ 1}, which is bundle {f'{number ^ 1:x}'[1:]}..." in error.message
+
+
+def test_a_digest_counts_for_more_than_a_number(reference: BundleRef, make: Callable[..., Bundle]) -> None:
+    """A server on Retune's runtime may have numbers of its own, which a digest leaves nothing to."""
+    named = {"parameters": {"bundle_digest": reference.digest}, "model_version": str(number_of(reference.digest) ^ 1)}
+    with serving(model_server(make("served"), **named)) as endpoint:
         assert run(ask(reference, endpoint)).shown_by == "Digest"
 
 

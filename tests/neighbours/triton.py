@@ -136,7 +136,11 @@ def _elements(content: bytes, datatype: str) -> list[Any]:
 
 @contextmanager
 def started(
-    repository: Path, folder: Path, *more: str, quirks: Mapping[str, str] = MappingProxyType({})
+    repository: Path,
+    folder: Path,
+    *more: str,
+    port: int | None = None,
+    quirks: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Triton]:
     """Start the server on a model repository, without waiting for it.
 
@@ -144,12 +148,14 @@ def started(
         repository: The model repository.
         folder: Where backends and the log go.
         more: Further arguments of the server.
+        port: Where it answers; a free port by default.
         quirks: By a model's name, that the backend answers it "wrong", or is "too old" to open it.
     """
     site = _site_packages()
     wheel, backends = site / "pytriton" / "tritonserver", folder / "backends"
     _make_backends(wheel, backends, site)
-    web, metrics = free_ports(2)
+    free, metrics = free_ports(2)
+    web = port or free
     ports = (f"--http-port={web}", "--http-address=127.0.0.1", "--allow-grpc=false", f"--metrics-port={metrics}")
     flags = (f"--model-repository={repository}", f"--backend-directory={backends}", *ports, *more)
     environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
@@ -166,10 +172,14 @@ def started(
 
 @contextmanager
 def serving(
-    repository: Path, folder: Path, *more: str, quirks: Mapping[str, str] = MappingProxyType({})
+    repository: Path,
+    folder: Path,
+    *more: str,
+    port: int | None = None,
+    quirks: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Triton]:
     """Serve a model repository; fails with the log where a model does not become ready."""
-    with started(repository, folder, *more, quirks=quirks) as server:
+    with started(repository, folder, *more, port=port, quirks=quirks) as server:
         wait_for(
             lambda: server.is_ready() or server.has_ended(), what="Triton", seconds=_SECONDS, hint=server.log.read_text
         )

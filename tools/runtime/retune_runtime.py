@@ -13,46 +13,39 @@ are asked with the credentials of this process's own environment.
 
 import logging
 import os
-import re
 import tempfile
 import time
 import uuid
 import weakref
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optimizer_jobs.data.volumes import file_digest, local_path
+from optimizer_jobs.agent.environment import (
+    BUNDLE_VARIABLE,
+    THREADS_VARIABLE,
+    buckets_allowed,
+    leave_last_words,
+    sentence_of,
+    threads_of,
+)
+from optimizer_jobs.agent.opening import as_uri, fetched
+from optimizer_jobs.data.volumes import file_digest
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.models import protocol
+from optimizer_jobs.models.bundle import Bundle
 from optimizer_jobs.models.engine import Array, EngineError, EngineOptions, Session
 from optimizer_jobs.models.golden import OWN_IDS, Golden, GoldenRequest, check
-from optimizer_jobs.models.names import MANIFEST, MODEL
 from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.models.protocol import InputError
 from optimizer_jobs.models.runtime import open_model, open_session
 from optimizer_jobs.signature import Signature, TensorSpec
-from optimizer_jobs.stores.base import SECRET
-from optimizer_jobs.stores.opening import is_bucket
-from optimizer_jobs.stores.published import fetch_delivered, open_bundle
-from retune.contract.paths import PRIVATE_ADDRESSES_VARIABLE, RESULT_FILE
 
 if TYPE_CHECKING:
     from optimizer_jobs.production.writer import CaptureWriter, Destination
 
-BUNDLE_VARIABLE = "MODEL_URI"
-"""Environment variable with the URI of a bundle. Retune owns it, see `spec.target.injection`."""
 CAPTURE_VARIABLE = "CAPTURE_URI"
 """Environment variable with the folder for captured requests, such as pvc://CLAIM/captured."""
-THREADS_VARIABLE = "CPU_LIMIT"
-"""Environment variable with the cores of the container, by the downward API: `resourceFieldRef: limits.cpu`."""
-
-_NAMED = re.compile(r"(?P<uri>.*/(?P<digest>[0-9a-f]{64}))/?")
-_METADATA_VARIABLE = "AWS_EC2_METADATA_DISABLED"
-"""What `data.remote` sets, so that no request goes to the machine's metadata service while a bucket is opened."""
-_TERMINATION_LOG = Path(RESULT_FILE)
-_TERMINATION_LIMIT = 4000
 _VERSION_DIGITS = 12
 _log = logging.getLogger(__name__)
 
@@ -172,7 +165,7 @@ class Served:
         try:
             from optimizer_jobs.production.writer import CaptureWriter
 
-            writer = CaptureWriter(_destination(_as_uri(uri)), self.signature)
+            writer = CaptureWriter(_destination(as_uri(uri)), self.signature)
         except ImportError as error:
             raise ServeError(f"{uri}: {error.name} is missing. Install retune-runtime[capture].") from error
         except JobError as error:
@@ -249,11 +242,12 @@ def open(uri: str | Path, threads: int | None = None) -> Served:  # noqa: A001 -
     Raises:
         ServeError: There is nothing, it is damaged, the bucket cannot be read, or no engine can open it here.
     """
-    where = _as_uri(uri)
+    where = as_uri(uri)
     try:
-        return _open_in_bucket(where, threads=threads) if is_bucket(where) else _open_here(where, threads=threads)
+        with tempfile.TemporaryDirectory(prefix="bundle-", ignore_cleanup_errors=True) as private:
+            return _served(fetched(where, into=Path(private)), where, threads=threads)  # the copy goes with the folder
     except JobError as error:
-        raise ServeError(str(error).replace(SECRET, "this server's environment")) from error
+        raise ServeError(sentence_of(error)) from error
     except (EngineError, OSError) as error:
         raise ServeError(f"{where}: {error}") from error
 
@@ -270,38 +264,41 @@ def from_environment(*, delivered: str | Path | None = None) -> Served:
     Raises:
         ServeError: What is named cannot be proved to be the bundle, or nothing is named.
     """
-    with _last_words():
-        uri = os.environ.get(BUNDLE_VARIABLE) or delivered
-        if not uri:
-            raise ServeError(f"{BUNDLE_VARIABLE} is not set, and no file is named that is served meanwhile.")
-        served = open(uri, threads=_threads(os.environ.get(THREADS_VARIABLE)))
-        served.check_golden()
-        if folder := os.environ.get(CAPTURE_VARIABLE):
-            served.capture_to(folder)
-        return served
+    try:
+        return _from_environment(delivered)
+    except ServeError as error:
+        leave_last_words(str(error))
+        raise
 
 
-def _open_here(uri: str, *, threads: int | None) -> Served:
-    model, named = local_path(uri), _NAMED.fullmatch(uri)
-    if named or (model / MANIFEST).is_file():  # KServe mounts a bundle under a path that does not name it
-        return _open_bundle(uri, digest=f"sha256:{named['digest']}" if named else None, threads=threads)
-    return _open_file(model, uri, threads=threads)
+def _from_environment(delivered: str | Path | None) -> Served:
+    uri = os.environ.get(BUNDLE_VARIABLE) or delivered
+    if not uri:
+        raise ServeError(f"{BUNDLE_VARIABLE} is not set, and no file is named that is served meanwhile.")
+    try:
+        served = open(uri, threads=threads_of(os.environ))
+    except JobError as error:
+        raise ServeError(str(error)) from error
+    served.check_golden()
+    if folder := os.environ.get(CAPTURE_VARIABLE):
+        served.capture_to(folder)
+    return served
 
 
-def _open_in_bucket(uri: str, *, threads: int | None) -> Served:
-    with _buckets_allowed():
-        if not uri.endswith(".onnx"):
-            named = _NAMED.fullmatch(uri)
-            return _open_bundle(uri, digest=f"sha256:{named['digest']}" if named else None, threads=threads)
-        with tempfile.TemporaryDirectory(prefix="delivered-", ignore_cleanup_errors=True) as private:
-            return _open_file(fetch_delivered(uri, into=Path(private)), uri, threads=threads)
+def _served(found: Bundle | Path, uri: str, *, threads: int | None) -> Served:
+    if isinstance(found, Bundle):
+        session = open_session(found, threads_limit=threads)
+        return Served(session, digest=found.digest, engine=found.manifest.engine, golden=found.golden, where=uri)
+    check_onnx(found, uri=uri)
+    options = EngineOptions(threads=threads or 1)
+    return Served(open_model(found, options), digest=file_digest(found), engine=options, golden=None, where=uri)
 
 
 def _destination(uri: str) -> "Path | Destination":
     """Return where captured requests go; raises JobError."""
     from optimizer_jobs.production.destinations import destination
 
-    with _buckets_allowed():
+    with buckets_allowed():
         place = destination(uri)
     return place if isinstance(place, Path) else _OwnAddresses(place)
 
@@ -313,82 +310,13 @@ class _OwnAddresses:
         self._place = place
 
     def put(self, folder: str, name: str, content: bytes) -> None:
-        with _buckets_allowed():
+        with buckets_allowed():
             self._place.put(folder, name, content)
-
-
-@contextmanager
-def _buckets_allowed() -> Iterator[None]:
-    """Let private addresses be asked: who runs this server has named them. The environment stays as it was after it."""
-    before = {name: os.environ.get(name) for name in (PRIVATE_ADDRESSES_VARIABLE, _METADATA_VARIABLE)}
-    os.environ.setdefault(PRIVATE_ADDRESSES_VARIABLE, "Allow")
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-def _open_bundle(uri: str, *, digest: str | None, threads: int | None) -> Served:
-    """Open a private copy, which goes as soon as the engine has it: no server that is killed leaves one behind."""
-    with tempfile.TemporaryDirectory(prefix="bundle-", ignore_cleanup_errors=True) as private:
-        bundle = open_bundle(uri.rstrip("/"), digest=digest, into=Path(private))
-        session = open_session(bundle, threads_limit=threads)
-        return Served(session, digest=bundle.digest, engine=bundle.manifest.engine, golden=bundle.golden, where=uri)
-
-
-def _open_file(model: Path, uri: str, *, threads: int | None) -> Served:
-    if model.is_dir():
-        model = _of_folder(model, uri)
-    if not model.is_file():
-        raise ServeError(f"{uri}: there is no such file. Check the mount, and whether the model was written.")
-    check_onnx(model, uri=uri)
-    options = EngineOptions(threads=threads or 1)
-    return Served(open_model(model, options), digest=file_digest(model), engine=options, golden=None, where=uri)
-
-
-def _of_folder(folder: Path, uri: str) -> Path:
-    """Return the model of a folder that is no bundle: its only ONNX file, or the one of several with a model's name."""
-    files = sorted(folder.glob("*.onnx"))
-    if len(files) > 1 and folder / MODEL not in files:
-        names = ", ".join(file.name for file in files[:5])
-        raise ServeError(
-            f"{uri}: there are several ONNX files ({names}), and none is {MODEL}. Name the one that serves."
-        )
-    return folder / MODEL if len(files) > 1 else next(iter(files), folder)
-
-
-def _as_uri(uri: str | Path) -> str:
-    text = str(uri)
-    return text if "://" in text else f"file://{Path(text).resolve()}"
-
-
-def _threads(text: str | None) -> int | None:
-    if not text:
-        return None
-    if not text.isdigit():
-        raise ServeError(f"{THREADS_VARIABLE} is {text!r:.40}, and not a whole number of cores.")
-    return max(1, int(text))
 
 
 def _id_of(body: object) -> str | None:
     identity = body.get("id") if isinstance(body, dict) else None
     return identity if isinstance(identity, str) else None
-
-
-@contextmanager
-def _last_words() -> Iterator[None]:
-    """Leave the reason of a failure where `kubectl describe` and Retune find it."""
-    try:
-        yield
-    except ServeError as error:
-        if _TERMINATION_LOG.exists():
-            with suppress(OSError):
-                _TERMINATION_LOG.write_text(str(error)[:_TERMINATION_LIMIT], encoding="utf-8")
-        raise
 
 
 __all__ = [
@@ -404,3 +332,8 @@ __all__ = [
     "from_environment",
     "open",
 ]
+
+if __name__ == "__main__":
+    from optimizer_jobs.agent.command import main
+
+    raise SystemExit(main())

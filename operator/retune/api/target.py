@@ -146,7 +146,8 @@ class Target(ApiModel):
     ]
     """The workload."""
     container: str | None = Field(default=None, min_length=1, max_length=63)
-    """Container that loads the model; may be left out where the pod has only one."""
+    """Container that loads the model; may be left out where the pod has only one beside init containers. May be one of
+    these."""
     injection: Injection = Injection()
     """The field that names the model."""
     inference: Inference | None = None

@@ -18,6 +18,7 @@ from retune.cli.access import AccessError, Cluster, parsed
 from retune.cli.follow import Exit
 from retune.cli.output import dump
 from retune.cluster.errors import NotFound
+from retune.plan.observed import Container
 from retune.plan.rollout.proposing import REVERT_PROPOSED
 from retune.targets import TargetKind, kind_of
 
@@ -40,6 +41,8 @@ class Proposal:
     variable: str
     value: str | None
     """None takes the variable out."""
+    is_init: bool = False
+    """Whether the container runs before the others."""
 
     @property
     def place(self) -> str:
@@ -62,7 +65,7 @@ class Proposal:
     def patch(self) -> Json:
         """The patch of the target, whose lists are to be merged by name."""
         containers = [{"name": self.container, "env": [self.entry]}]
-        own = {"template": {"spec": {"containers": containers}}}
+        own = {"template": {"spec": {"initContainers" if self.is_init else "containers": containers}}}
         return {
             "apiVersion": self.target.api_version,
             "kind": self.target.kind,
@@ -122,32 +125,53 @@ def _proposal(cluster: Cluster, resource: ModelOptimization) -> Proposal | None:
     version = status.champion if is_revert else status.candidate
     if version is None or (status.rollout is not None and not is_revert):
         return None
+    container, is_init = _container(cluster, resource) if target.injection.is_variable else (None, False)
     return Proposal(
         version=version.version,
         why=shown.message if shown else f"version {version.version} of {resource.key} has passed the gate",
         target=kind_of(target.ref),
         namespace=resource.metadata.namespace,
         name=target.ref.name,
-        container=(target.container or _only_container(cluster, resource)) if target.injection.is_variable else None,
+        container=container,
         variable=target.injection.field,
         value=version.injected_value,
+        is_init=is_init,
     )
 
 
-def _only_container(cluster: Cluster, resource: ModelOptimization) -> str:
-    """Return the container of a target that has one; raises AccessError where there is none or several."""
+def _container(cluster: Cluster, resource: ModelOptimization) -> tuple[str, bool]:
+    """Return the container that loads the model, and whether it runs before the others.
+
+    One that the spec names needs no look at the target: where that cannot be read, it is taken for one that runs.
+
+    Raises:
+        AccessError: None is named, and the target cannot be read, or has none or several.
+    """
+    named = resource.spec.target.container
+    try:
+        found = _found(cluster, resource)
+    except AccessError:
+        if named is None:
+            raise
+        return named, False
+    return found.name, found.is_init
+
+
+def _found(cluster: Cluster, resource: ModelOptimization) -> Container:
     target, namespace = resource.spec.target, resource.metadata.namespace
     kind, name = kind_of(target.ref), f"{target.ref.kind} {target.ref.name}"
     try:
         raw = cluster.call("GET", kind.path(namespace=namespace, name=target.ref.name))
     except NotFound as error:
         raise AccessError(f"there is no {name} in namespace {namespace}") from error
-    containers = [container.name for container in kind.parse(raw, variable=target.injection.name).containers]
-    if len(containers) != 1:
+    found = kind.parse(raw, variable=target.injection.name)
+    container = found.container(target.container)
+    if container is None:
+        names = [known.name for known in found.containers if target.container or not known.is_init]
         raise AccessError(
-            f"{name} has containers {', '.join(containers) or 'of another object'}: name one in spec.target.container"
+            f"{name} has containers {', '.join(names) or 'of another object'}: name one in spec.target.container"
         )
-    return containers[0]
+    return container
 
 
 def _text(proposal: Proposal, form: str) -> str:

@@ -242,7 +242,12 @@ class Writer(RouteWriter):
         await self._refuse_outdated(resource)
         ref, namespace, name = resource.spec.target.ref, resource.metadata.namespace, target.name
         body = kind_of(ref).apply_body(
-            name=name, uid=target.uid, container=action.container, variable=action.variable, value=action.value
+            name=name,
+            uid=target.uid,
+            container=action.container,
+            variable=action.variable,
+            value=action.value,
+            is_init=_is_init(target, action.container),
         )
         kind, query = target_kind(ref), {"fieldManager": FIELD_MANAGER, "force": "true" if action.force else "false"}
         try:
@@ -363,3 +368,9 @@ def _notice(resource: ModelOptimization, action: EmitEvent, event: Json) -> Noti
         warning=action.warning,
         time=datetime.fromisoformat(event["firstTimestamp"]),
     )
+
+
+def _is_init(target: Target, container: str) -> bool:
+    """Whether a container of the target runs before the others."""
+    known = target.container(container)
+    return known is not None and known.is_init

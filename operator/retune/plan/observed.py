@@ -27,7 +27,10 @@ class Container:
     manager: str | None
     """Field manager that owns the variable's value, if any."""
     cpu_limit: float | None
-    """CPU limit in cores; without one its CPU request, but at least one core; None where neither is set."""
+    """CPU limit in cores; without one its CPU request, but at least one core; None where neither is set. One that runs
+    before the others has that of the container that serves."""
+    is_init: bool = False
+    """Whether it runs before the others, and so writes what the server reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +81,12 @@ class Target:
         return replace(self, **changes)
 
     def container(self, wanted: str | None) -> Container | None:
-        """Return the container of that name, or the only one when none is named; None when no single one fits."""
-        matching = [container for container in self.containers if wanted in {None, container.name}]
+        """Return the container of that name, or the only one when none is named; None when no single one fits.
+
+        One that runs before the others is only found by its name.
+        """
+        fits = (lambda known: known.name == wanted) if wanted else (lambda known: not known.is_init)
+        matching = [container for container in self.containers if fits(container)]
         return matching[0] if len(matching) == 1 else None
 
 

@@ -45,7 +45,9 @@ class TargetKind(Protocol):
             variable: Name of the environment variable that names the model.
         """
 
-    def apply_body(self, *, name: str, uid: str, container: str, variable: str, value: str | None) -> Json:
+    def apply_body(
+        self, *, name: str, uid: str, container: str, variable: str, value: str | None, is_init: bool = False
+    ) -> Json:
         """Return the body of the server-side apply that owns exactly the variable's value.
 
         Args:
@@ -54,6 +56,7 @@ class TargetKind(Protocol):
             container: Name of the container that loads the model.
             variable: Name of the environment variable.
             value: Value to set; None gives the field up.
+            is_init: Whether that container runs before the others.
         """
 
     def pod_selector(self, raw: Json) -> str:

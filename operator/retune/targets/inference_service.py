@@ -87,9 +87,11 @@ class InferenceService:
         progress = f"KServe has not given it to Deployment {_maker(meta['name'])}{_complaint(raw)}"
         return target.but(**own, claims=claims, settled=False, progress=progress)
 
-    def apply_body(self, *, name: str, uid: str, container: str, variable: str, value: str | None) -> Json:
+    def apply_body(
+        self, *, name: str, uid: str, container: str, variable: str, value: str | None, is_init: bool = False
+    ) -> Json:
         """Return the body of the server-side apply that owns storageUri, or nothing any more."""
-        del container, variable
+        del container, variable, is_init
         body: Json = {"apiVersion": self.api_version, "kind": self.kind, "metadata": {"name": name, "uid": uid}}
         if value is not None:
             body["spec"] = {"predictor": {"model": {"storageUri": value}}}

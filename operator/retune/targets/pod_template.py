@@ -1,4 +1,6 @@
-"""Workloads with a pod template, whose containers read the model's URI from a variable: what all such kinds share.
+"""Workloads with a pod template, of which a container reads the model's URI from a variable: what all such kinds share.
+
+It may be one that runs before the others, and writes what the server reads.
 
 A kind of them is a subclass that says how its own controller reports a rollout. Nothing here knows a kind by name.
 """
@@ -6,7 +8,7 @@ A kind of them is a subclass that says how its own controller reports a rollout.
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
@@ -14,6 +16,7 @@ from retune.api import FIELD_MANAGER
 from retune.api.base import Json
 from retune.plan.observed import Container, Pods, ServingPod, Target
 from retune.targets import serving
+from retune.targets.serving import INIT, MAIN
 
 SOURCE: Final = "internal.serving.kserve.io/storage-initializer-sourceuri"
 """Annotation by which KServe says where the pods of a template have their model from."""
@@ -69,7 +72,7 @@ class PodTemplated(ABC):
         return Target(
             name=raw["metadata"]["name"],
             uid=raw["metadata"]["uid"],
-            containers=tuple(_container(container, raw, variable) for container in pod["containers"]),
+            containers=tuple(_parsed(raw, variable)),
             settled=self.settled(raw, wanted),
             available=raw.get("status", {}).get("availableReplicas", 0),
             wanted=wanted,
@@ -132,12 +135,14 @@ class PodTemplated(ABC):
     def belongs(self, pod: Json, name: str) -> bool:
         """Return whether the workload of this name made the pod and it is not being deleted."""
 
-    def apply_body(self, *, name: str, uid: str, container: str, variable: str, value: str | None) -> Json:
+    def apply_body(
+        self, *, name: str, uid: str, container: str, variable: str, value: str | None, is_init: bool = False
+    ) -> Json:
         """Return the body of the server-side apply that owns the variable's value, or nothing any more."""
         body: Json = {"apiVersion": self.api_version, "kind": self.kind, "metadata": {"name": name, "uid": uid}}
         if value is not None:
             containers = [{"name": container, "env": [{"name": variable, "value": value}]}]
-            body["spec"] = {"template": {"spec": {"containers": containers}}}
+            body["spec"] = {"template": {"spec": {INIT if is_init else MAIN: containers}}}
         return body
 
     def pod_selector(self, raw: Json) -> str:
@@ -146,15 +151,16 @@ class PodTemplated(ABC):
 
     def pods(self, raw: Json, pods: Iterable[Json], *, container: str, variable: str, port: int) -> Pods:
         """Return the workload's pods whose container has the template's value of the variable."""
-        value = literal(serving.named(template_of(raw)["spec"]["containers"], container), variable)
+        template = template_of(raw)["spec"]
+        value = literal(serving.container_of(template, container), variable)
         own = [pod for pod in pods if self.belongs(pod, raw["metadata"]["name"])]
-        present = [pod for pod in own if _runs(pod, container, variable, value)]
-        return serving.seen(present, container=container, port=port)
+        present = [pod for pod in own if literal(serving.container_of(pod["spec"], container), variable) == value]
+        return serving.seen(present, container=container, port=port, server=serving.server_of(template, container))
 
     def serving(self, raw: Json, pods: Iterable[Json], *, container: str) -> tuple[ServingPod, ...]:
         """Return the workload's own running pods, of any template."""
         own = (pod for pod in pods if self.belongs(pod, raw["metadata"]["name"]))
-        return serving.running(own, container=container)
+        return serving.running(own, container=serving.server_of(template_of(raw)["spec"], container))
 
 
 def template_of(raw: Json) -> Json:
@@ -196,18 +202,28 @@ def _owns(entry: Json, path: list[str]) -> bool:
     return True
 
 
-def _container(container: Json, raw: Json, variable: str) -> Container:
-    return Container(
-        name=container["name"],
-        value=literal(container, variable),
-        indirect="valueFrom" in serving.named(container.get("env", ()), variable),
-        manager=owner_of(raw["metadata"].get("managedFields", ()), _path(container["name"], variable)),
-        cpu_limit=serving.cpu_limit(container.get("resources", {})),
-    )
+def _parsed(raw: Json, variable: str) -> Iterator[Container]:
+    """Yield the containers, then those that run before them, whose work is for the container that serves."""
+    pod, managed = template_of(raw)["spec"], raw["metadata"].get("managedFields", ())
+    for part in serving.LISTS:
+        for container in pod.get(part) or ():
+            name = container["name"]
+            yield Container(
+                name=name,
+                value=literal(container, variable),
+                indirect="valueFrom" in serving.named(container.get("env", ()), variable),
+                manager=owner_of(managed, _path(part, name, variable)),
+                cpu_limit=serving.cpu_limit(_server_in(pod, name).get("resources", {})),
+                is_init=part == INIT,
+            )
 
 
-def _path(container: str, variable: str) -> list[str]:
-    return ["f:spec", "f:template", "f:spec", "f:containers", _key(container), "f:env", _key(variable), "f:value"]
+def _server_in(pod: Json, name: str) -> Json:
+    return serving.container_of(pod, serving.server_of(pod, name))
+
+
+def _path(part: str, container: str, variable: str) -> list[str]:
+    return ["f:spec", "f:template", "f:spec", f"f:{part}", _key(container), "f:env", _key(variable), "f:value"]
 
 
 @lru_cache(maxsize=256)
@@ -226,15 +242,12 @@ def literal(container: Json, variable: str) -> str | None:
     return None if not entry or "valueFrom" in entry else entry.get("value", "")
 
 
-def _runs(pod: Json, container: str, variable: str, value: str | None) -> bool:
-    return literal(serving.named(pod["spec"]["containers"], container), variable) == value
-
-
 def _template(template: Json, variable: str) -> str:
     """Return a hash of the pod template that does not change with the variable."""
     envs = [
         [entry for entry in container.get("env", ()) if entry["name"] != variable]
-        for container in template["spec"]["containers"]
+        for part in serving.LISTS
+        for container in template["spec"].get(part) or ()
     ]
     return _hash([template.get("digest") or _digest(template), envs])
 
@@ -242,11 +255,15 @@ def _template(template: Json, variable: str) -> str:
 def _digest(template: Json) -> str:
     """Return a hash of a pod template but for its containers' variables, and for where KServe has a model from."""
     pod, meta = template["spec"], template.get("metadata")
-    containers = [{name: part for name, part in entry.items() if name != "env"} for entry in pod["containers"]]
+    bare = {
+        part: [{name: field for name, field in entry.items() if name != "env"} for entry in pod[part]]
+        for part in serving.LISTS
+        if pod.get(part)
+    }
     if meta and SOURCE in (meta.get("annotations") or {}):
         others = {name: value for name, value in meta["annotations"].items() if name != SOURCE}
         meta = meta | {"annotations": others}
-    return _hash([meta, pod | {"containers": containers}])
+    return _hash([meta, pod | bare])
 
 
 _sorted_json = json.JSONEncoder(sort_keys=True).encode
@@ -259,9 +276,13 @@ def _hash(document: list[Any]) -> str:
 def _trimmed_template(template: Json) -> Json:
     """Return what is looked at of a pod template, and a hash of everything else but its variables."""
     pod = template["spec"]
-    containers = [picked(container, "name", "env", "resources") for container in pod["containers"]]
+    containers = {
+        part: [picked(container, "name", "env", "resources") for container in pod[part]]
+        for part in serving.LISTS
+        if pod.get(part) is not None
+    }
     claims = [picked(volume, "persistentVolumeClaim") for volume in pod.get("volumes") or ()]
-    trimmed = picked(pod, "nodeSelector", "tolerations") | {"containers": containers}
+    trimmed = picked(pod, "nodeSelector", "tolerations") | containers
     volumes = {"volumes": [claim for claim in claims if claim]} if any(claims) else {}
     annotations = picked((template.get("metadata") or {}).get("annotations") or {}, SOURCE)
     metadata = {"metadata": {"annotations": annotations}} if annotations else {}
@@ -272,12 +293,17 @@ def _env_owners(entries: Iterable[Json]) -> list[Json]:
     """Return the managed-field entries that speak of environment variables, with only that branch."""
     owners = []
     for entry in entries:
-        containers = _descend(entry.get("fieldsV1"), "f:spec", "f:template", "f:spec", "f:containers")
-        envs = {name: {"f:env": fields["f:env"]} for name, fields in containers.items() if "f:env" in fields}
+        pod = _descend(entry.get("fieldsV1"), "f:spec", "f:template", "f:spec")
+        parts = {f"f:{part}": _envs(_descend(pod, f"f:{part}")) for part in serving.LISTS}
+        envs = {part: found for part, found in parts.items() if found}
         if envs and "subresource" not in entry:
-            fields = {"f:spec": {"f:template": {"f:spec": {"f:containers": envs}}}}
+            fields = {"f:spec": {"f:template": {"f:spec": envs}}}
             owners.append({"manager": entry.get("manager"), "operation": entry.get("operation"), "fieldsV1": fields})
     return owners
+
+
+def _envs(containers: Json) -> Json:
+    return {name: {"f:env": fields["f:env"]} for name, fields in containers.items() if "f:env" in fields}
 
 
 def _descend(fields: Any, *path: str) -> Json:

@@ -70,8 +70,8 @@ class StatefulSet(PodTemplated):
         seen = super().pods(raw, own, container=container, variable=variable, port=port)
         if not self.is_seen(raw):
             return seen
-        value = literal(serving.named(template_of(raw)["spec"]["containers"], container), variable)
-        values = [(pod, literal(serving.named(pod["spec"]["containers"], container), variable)) for pod in own]
+        value = literal(serving.container_of(template_of(raw)["spec"], container), variable)
+        values = [(pod, literal(serving.container_of(pod["spec"], container), variable)) for pod in own]
         waited_for = [(pod, served) for pod, served in values if served != value and not troubles.ready(pod)]
         behind = (LatePod(pod["metadata"]["name"], pod["metadata"]["uid"], served) for pod, served in waited_for)
         return replace(seen, behind=tuple(behind))

@@ -46,8 +46,12 @@ def unready(pod: Json, container: str) -> Incident | None:
 
 
 def _status_of(pod: Json, container: str) -> Json:
-    statuses: list[Json] = pod.get("status", {}).get("containerStatuses", [])
+    statuses = _statuses(pod.get("status", {}))
     return next((status for status in statuses if status["name"] == container), {})
+
+
+def _statuses(status: Json) -> list[Json]:
+    return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
 
 
 def _is_disrupted(pod: Json) -> bool:
@@ -77,8 +81,7 @@ def _ended(pod: Json) -> str | None:
 
 
 def _containers(pod: Json) -> str | None:
-    status = pod.get("status", {})
-    statuses = [*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())]
+    statuses = _statuses(pod.get("status", {}))
     return next((trouble for container in statuses if (trouble := _container(container))), None)
 
 

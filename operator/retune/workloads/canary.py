@@ -43,7 +43,7 @@ def canary_manifest(
     template["metadata"] = template.get("metadata") or {}
     labels_of = _labels_apart if action.service else _pod_labels
     template["metadata"]["labels"] = labels_of(target, services)
-    for container in template["spec"]["containers"]:
+    for container in [*template["spec"]["containers"], *(template["spec"].get("initContainers") or ())]:
         if container["name"] == action.container:
             container["env"] = _with_value(container.get("env") or [], action)
     annotations = {MADE_OF: action.template} | ({REACHED_BY: action.service} if action.service else {})

@@ -13,7 +13,8 @@ from urllib.parse import quote
 
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.models.bundle import Bundle
-from optimizer_jobs.serving.base import VERSION, called
+from optimizer_jobs.models.numbers import number_of
+from optimizer_jobs.serving.base import called
 from optimizer_jobs.serving.ovms import CONFIG
 from optimizer_jobs.serving.render import check_name, render
 from optimizer_jobs.serving.running.session import ServedSession
@@ -21,8 +22,6 @@ from optimizer_jobs.serving.running.web import LOADING_SECONDS, Web, model_path
 from retune.contract.requests import Server
 
 _LIST, _ENTRY = "model_config_list", "config"
-_HEX_DIGITS = 12
-"""Digits of a digest that a version is made of: their number is exact in JSON."""
 EMPTY = json.dumps({_LIST: []}).encode()
 """A configuration of no models, which the server needs to start with."""
 
@@ -90,7 +89,6 @@ class OvmsServer:
         try:
             render(bundle, Server.OVMS, name=name, into=staged)
             entries = json.loads((staged / CONFIG).read_bytes())[_LIST]
-            (staged / name / VERSION).rename(staged / name / version_of(bundle))
             shutil.rmtree(self._folder / base, ignore_errors=True)
             (self._folder / name).mkdir(exist_ok=True)
             (staged / name).rename(self._folder / base)
@@ -157,5 +155,5 @@ def _fault(state: Mapping[str, Any]) -> str:
 
 
 def version_of(bundle: Bundle) -> str:
-    """Return the number of the version that a bundle is served as, which its digest decides."""
-    return str(1 + int(bundle.digest.removeprefix("sha256:")[:_HEX_DIGITS], 16))
+    """Return the number of the version that a bundle is served as, as the server writes it."""
+    return str(number_of(bundle.digest))

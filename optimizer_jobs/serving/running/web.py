@@ -77,6 +77,10 @@ class Web:
         """Return the answer to a POST of a JSON document or of nothing; raises JobError as `get` does."""
         return self._asked("POST", path, None if document is None else json.dumps(document).encode(), seconds)
 
+    def put(self, path: str, document: Mapping[str, Any], *, seconds: float = ASKING_SECONDS) -> Answer:
+        """Return the answer to a PUT of a JSON document; raises JobError as `get` does."""
+        return self._asked("PUT", path, json.dumps(document).encode(), seconds)
+
     def is_ready(self) -> bool:
         """Return whether the server says that it is ready; where nobody answers, it is not."""
         try:

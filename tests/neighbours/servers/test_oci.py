@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from optimizer_jobs.errors import RETRY_EXIT, JobError
 from optimizer_jobs.models.bundle import Bundle, open_bundle
 from optimizer_jobs.models.native import Native
+from optimizer_jobs.models.numbers import number_of
 from optimizer_jobs.registries.oci import patience
 from optimizer_jobs.registries.oci.access import Access
 from optimizer_jobs.registries.oci.pushing import digest_of, push, retag
@@ -149,7 +150,9 @@ def test_kserves_own_fetcher_takes_it(
         for number, uri in enumerate((done.reference, f"oci://{registry.host}/team/fetched:champion")):
             run(python, "-c", _FETCH, uri, tmp_path / str(number), **trust)
             assert open_bundle(f"file://{tmp_path}/{number}", digest=bundle.digest).manifest == bundle.manifest
-            assert (tmp_path / str(number) / "serve" / "triton" / "model" / "1" / "model.onnx").is_file()
+            assert (
+                tmp_path / str(number) / "serve" / "triton" / "model" / str(number_of(bundle.digest)) / "model.onnx"
+            ).is_file()
 
 
 def test_the_signature_is_one_for_others_too(

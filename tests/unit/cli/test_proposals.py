@@ -122,6 +122,25 @@ def test_a_stateful_set_is_patched_as_what_it_is(server: Server, capsys: pytest.
     assert entry["target"]["kind"] == "StatefulSet"
 
 
+def test_a_container_that_runs_before_the_others_is_patched_where_it_is(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the list of init containers, which the target is asked about."""
+    proposes(server)
+    server.raw["spec"]["target"]["container"] = "model"
+    target = workload("apps/v1", "Deployment", spec={}, status={})
+    target["spec"]["template"]["spec"]["initContainers"] = [{"name": "model", "image": "retune:1"}]
+    server.targets["/apis/apps/v1/namespaces/digits/deployments/digits"] = target
+    assert call("proposal", "digits") == Exit.DONE
+    pod = yaml.safe_load(capsys.readouterr().out)["spec"]["template"]["spec"]
+    assert pod == {"initContainers": [{"name": "model", "env": [entry_of(CANDIDATE["injectedValue"])]}]}
+
+
+def entry_of(value: Any) -> dict[str, Any]:
+    """The variable as a patch sets it."""
+    return {"name": "MODEL_URI", "value": value}
+
+
 def test_a_rollout_gets_no_patch_that_would_replace_its_containers(
     server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:

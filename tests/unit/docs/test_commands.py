@@ -14,6 +14,7 @@ from pathlib import Path, PurePath
 import pytest
 import yaml
 
+from optimizer_jobs.agent.command import _parser as agent_parser
 from optimizer_jobs.run import _parser as job_parser
 from retune.cli.main import parser
 from tests.unit.docs.manual import ROOT, SHELL, examples, pages
@@ -37,6 +38,7 @@ NOT_READ = {
     "mkdir": "makes a folder of the reader's",
     "openssl": "makes a key of the reader's",
     "ovms": "a server of others; what it reads is tested with what `retune render` writes",
+    "serve": "Ray's; tests/neighbours/servers deploys the same file",
     "sort": "reads what another command writes",
     "tritonserver": "a server of others; its tests start it with the same option",
     "uvicorn": "starts a server; tests/neighbours/servers does",
@@ -95,7 +97,8 @@ def of_python(arguments: list[str]) -> str | None:
     name, *rest = arguments[1:]
     if importlib.util.find_spec(name) is None:
         return f"there is no module {name}"
-    return _refused(job_parser().parse_args, rest) if name == "optimizer_jobs" else None
+    ours = {"optimizer_jobs": job_parser, "retune_runtime": agent_parser}
+    return _refused(ours[name]().parse_args, rest) if name in ours else None
 
 
 def of_helm(arguments: list[str]) -> str | None:

@@ -43,6 +43,10 @@ class Models:
     models: dict[str, dict[str, Version]] = field(default_factory=dict)
     spoiled: frozenset[str] = frozenset()
     """Names of models whose answers are wrong."""
+    spoils: str | None = None
+    """Number of a version whose answers are wrong under every name but that of a trial."""
+    refuses: str | None = None
+    """Number of a version that cannot be loaded."""
     asked: int = 0
     """Requests for inference so far."""
     dies_after: int | None = None
@@ -75,7 +79,8 @@ class Models:
         number = max((path.name for path in base.iterdir()), key=int)
         versions = self.models.setdefault(entry["name"], {})
         if number not in versions or versions[number].state == "END":
-            versions[number] = _opened(base / number / "model.onnx")
+            refused = Version("LOADING", fault="Cannot load network: refused")
+            versions[number] = refused if number == self.refuses else _opened(base / number / "model.onnx")
         if versions[number].session is None:
             return False
         self._retire(entry["name"], keeping=number)
@@ -136,10 +141,17 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(name, version.session, body)
 
     def _answer(self, name: str, session: Session, body: bytes) -> None:
-        head = int(self.headers[HEAD])
-        outputs = session.run(_given(json.loads(body[:head]), body[head:]))
+        head = int(self.headers.get(HEAD) or 0)
+        outputs = session.run(_given(json.loads(body[:head] if head else body), body[head:]))
         if name in self.server.models.spoiled:
             outputs = {key: values[::-1] + 1 if values.dtype.kind == "f" else values for key, values in outputs.items()}
+        if not head:
+            numbers = [number for number, known in self.server.models.models[name].items() if known.session is session]
+            if numbers[0] == self.server.models.spoils and not name.endswith(".retune-next"):
+                outputs = {key: values + 1 for key, values in outputs.items()}
+            told = [{"name": key, "data": values.ravel().tolist()} for key, values in outputs.items()]
+            self._say(200, {"model_name": name, "model_version": numbers[0], "outputs": told})
+            return
         tensors = {spec.name: as_bytes(outputs[spec.name], spec.dtype) for spec in session.signature.outputs}
         told = [
             {"name": key, "shape": list(outputs[key].shape), "parameters": {"binary_data_size": len(tensor)}}
@@ -168,6 +180,10 @@ _DTYPES = {"FP32": "float32", "FP64": "float64", "INT64": "int64", "INT32": "int
 def _given(request: dict[str, Any], binary: bytes) -> dict[str, Array]:
     inputs = {}
     for tensor in request["inputs"]:
+        if "data" in tensor:
+            values = np.array(tensor["data"], _DTYPES[tensor["datatype"]])
+            inputs[tensor["name"]] = values.reshape(tensor["shape"])
+            continue
         size = tensor["parameters"]["binary_data_size"]
         values, binary = from_bytes(binary[:size], _DTYPES[tensor["datatype"]]), binary[size:]
         inputs[tensor["name"]] = np.asarray(values).reshape(tensor["shape"])

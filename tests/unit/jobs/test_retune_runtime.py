@@ -12,6 +12,7 @@ import retune_runtime
 from pyarrow import parquet
 from retune_runtime import EngineError, InputError, Served, ServeError
 
+from optimizer_jobs.agent import environment
 from optimizer_jobs.data.volumes import file_digest
 from optimizer_jobs.models.bundle import publish
 from optimizer_jobs.models.engine import EngineOptions
@@ -30,7 +31,7 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     log, scratch = tmp_path / "termination-log", tmp_path / "scratch"
     log.touch()
     scratch.mkdir()
-    monkeypatch.setattr(retune_runtime, "_TERMINATION_LOG", log)
+    monkeypatch.setattr(environment, "_TERMINATION_LOG", log)
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     return log
 
@@ -199,7 +200,7 @@ def test_an_environment_that_names_nothing_is_refused(monkeypatch: pytest.Monkey
     with pytest.raises(ServeError, match="MODEL_URI is not set"):
         retune_runtime.from_environment()
     monkeypatch.setenv("CPU_LIMIT", "1500m")
-    with pytest.raises(ServeError, match="CPU_LIMIT is '1500m'"):
+    with pytest.raises(ServeError, match="CPU_LIMIT: it is '1500m'"):
         retune_runtime.from_environment(delivered="model.onnx")
     assert "CPU_LIMIT" in bare.read_text()
 

@@ -13,6 +13,7 @@ from optimizer_jobs.errors import JobError
 from optimizer_jobs.models.bundle import Bundle
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.golden import Golden, answered
+from optimizer_jobs.models.numbers import number_of
 from optimizer_jobs.models.openvino import inferred_outputs
 from optimizer_jobs.models.runtime import open_model
 from optimizer_jobs.serving.render import render
@@ -33,9 +34,11 @@ def test_openvino_takes_the_settings_and_answers_as_recorded(
     """The properties of plugin_config, as they stand, compile the model for the device that is named."""
     import openvino
 
-    made = render(make(engine=engine), Server.OVMS, name="digits", into=tmp_path / "serve")
+    bundle = make(engine=engine)
+    made = render(bundle, Server.OVMS, name="digits", into=tmp_path / "serve")
     config = json.loads((tmp_path / "serve" / "config.json").read_text())["model_config_list"][0]["config"]
-    model = openvino.Core().read_model(tmp_path / "serve" / config["base_path"] / "1" / "model.onnx")
+    folder = tmp_path / "serve" / config["base_path"] / str(number_of(bundle.digest))
+    model = openvino.Core().read_model(folder / "model.onnx")
     compiled = openvino.Core().compile_model(model, config["target_device"], config["plugin_config"])
     streams = engine.streams if engine.engine == "openvino" else 1
     assert compiled.get_property("NUM_STREAMS") == streams

@@ -10,6 +10,7 @@ import pytest
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.models.bundle import Bundle
 from optimizer_jobs.models.engine import EngineOptions
+from optimizer_jobs.models.numbers import number_of
 from optimizer_jobs.models.runtime import open_model
 from optimizer_jobs.serving import trial
 from optimizer_jobs.serving.render import Rendered, render
@@ -57,11 +58,14 @@ def rendered(bundle: Bundle, into: Path) -> tuple[Rendered, dict[str, Any]]:
 def test_the_configuration_has_keys_that_the_server_knows(make: Callable[..., Bundle], tmp_path: Path) -> None:
     """The device is always named; the model's folder is named from the configuration's own."""
     engine = EngineOptions(engine="openvino", threads=2, streams=3, precision="bfloat16")
-    made, config = rendered(judged_in(engine, make(), tmp_path / "judged"), tmp_path / "serve")
+    bundle = judged_in(engine, make(), tmp_path / "judged")
+    made, config = rendered(bundle, tmp_path / "serve")
+    version = number_of(bundle.digest)
     assert config.keys() <= KEYS
     assert config == {
         "name": "digits",
         "base_path": "digits",
+        "model_version_policy": {"specific": {"versions": [version]}},
         "target_device": "CPU",
         "plugin_config": {
             "NUM_STREAMS": "3",
@@ -70,7 +74,7 @@ def test_the_configuration_has_keys_that_the_server_knows(make: Callable[..., Bu
             "ENABLE_CPU_PINNING": False,
         },
     }
-    assert made.files == ("config.json", "digits/1/model.onnx")
+    assert made.files == ("config.json", f"digits/{version}/model.onnx")
     assert made.lost == ("This server has no warm-up, so that golden requests are not asked before it is ready.",)
     assert made.tried == "Nothing was tried, because the package openvino is not installed here."
 

@@ -11,6 +11,8 @@ import pytest
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.models.bundle import Bundle, Lineage
 from optimizer_jobs.models.engine import EngineOptions
+from optimizer_jobs.models.golden import Golden
+from optimizer_jobs.models.numbers import DELIVERED, number_of
 from optimizer_jobs.models.runtime import open_model
 from optimizer_jobs.serving import render as render_module
 from optimizer_jobs.serving.render import render
@@ -49,7 +51,7 @@ def test_the_model_and_its_external_data_lie_side_by_side(
     onnx.save(model, split, save_as_external_data=True, location="weights.bin", size_threshold=0)
     bundle = make(model=split)
     render(bundle, server, name="digits", into=tmp_path / "serve")
-    folder = tmp_path / "serve" / "digits" / "1"
+    folder = tmp_path / "serve" / "digits" / str(number_of(bundle.digest))
     assert contents(folder) == {name: (bundle.folder / name).read_bytes() for name in ("model.onnx", "weights.bin")}
     assert open_model(folder / "model.onnx", EngineOptions()).signature == bundle.manifest.signature
 
@@ -116,11 +118,24 @@ def test_everybody_may_read_it(make: Callable[..., Bundle], tmp_path: Path) -> N
     assert (tmp_path / "serve").stat().st_mode & 0o777 == 0o755
 
 
+@pytest.mark.parametrize("server", Server)
+def test_a_model_as_delivered_is_the_first_version_and_no_bundle(
+    make: Callable[..., Bundle], tmp_path: Path, server: Server
+) -> None:
+    """Whoever asks the server learns no digest, for there is none that names what it serves."""
+    bundle = make(golden=Golden())
+    made = render(bundle, server, name="digits", into=tmp_path / "serve", delivered=True)
+    assert f"digits/{DELIVERED}/model.onnx" in made.files
+    config = (tmp_path / "serve" / CONFIG[server]).read_text()
+    assert bundle.digest not in config
+    assert str(number_of(bundle.digest)) not in config
+
+
 def test_a_bundle_is_not_changed(tmp_path: Path) -> None:
     """The layout has copies: whoever writes into it, or removes it, does the store no harm."""
     bundle = bundle_of("typed", tmp_path / "made")
     before = contents(bundle.folder)
     render(bundle, Server.TRITON, name="digits", into=tmp_path / "serve")
-    (tmp_path / "serve" / "digits" / "1" / "model.onnx").write_bytes(b"")
+    (tmp_path / "serve" / "digits" / str(number_of(bundle.digest)) / "model.onnx").write_bytes(b"")
     shutil.rmtree(tmp_path / "serve")
     assert contents(bundle.folder) == before

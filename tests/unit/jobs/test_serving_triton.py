@@ -12,6 +12,7 @@ from optimizer_jobs.errors import JobError
 from optimizer_jobs.models.bundle import Bundle
 from optimizer_jobs.models.engine import Array, EngineOptions
 from optimizer_jobs.models.golden import Golden, GoldenRequest, Tensor, feed
+from optimizer_jobs.models.numbers import number_of
 from optimizer_jobs.models.runtime import open_model
 from optimizer_jobs.serving import prototext, trial
 from optimizer_jobs.serving.render import Rendered, render
@@ -24,6 +25,11 @@ EXPECTED = """\
 name: "digits"
 backend: "onnxruntime"
 default_model_filename: "model.onnx"
+version_policy {
+  specific {
+    versions: [VERSION]
+  }
+}
 max_batch_size: 0
 input {
   name: "x"
@@ -97,10 +103,10 @@ def test_the_configuration_says_all_that_decides_speed(make: Callable[..., Bundl
     """Threads, graph level and instances stand in it; requests of any size are taken, and never put together."""
     engine = EngineOptions(threads=2, graph_level="extended")
     bundle = make(engine=engine, golden=first_only(make("other")))
-    made = rendered(bundle, tmp_path / "serve")
+    made, version = rendered(bundle, tmp_path / "serve"), str(number_of(bundle.digest))
     text = (tmp_path / "serve" / "digits" / "config.pbtxt").read_text()
-    assert text == EXPECTED.replace("DIGEST", bundle.digest)
-    assert made.files == ("digits/1/model.onnx", "digits/config.pbtxt", "digits/warmup/golden-1-1")
+    assert text == EXPECTED.replace("DIGEST", bundle.digest).replace("VERSION", version)
+    assert made.files == (f"digits/{version}/model.onnx", "digits/config.pbtxt", "digits/warmup/golden-1-1")
     assert made.lost == ()
     assert made.tried.endswith("opened the model on this machine and answered its 1 golden requests as recorded.")
 
@@ -239,9 +245,11 @@ def test_shapes_of_outputs_are_those_that_the_engine_reports(make: Callable[...,
     """Triton compares them exactly; a manifest may know less, because it has the delivered model's."""
     known = TensorSpec(name="x", dtype="float32", shape=(-1, 64))
     signature = Signature(inputs=(known,), outputs=(TensorSpec(name="scores", dtype="float32", shape=(-1, -1)),))
-    rendered(make(signature=signature, golden=first_only(make("other"))), tmp_path / "serve")
+    bundle = make(signature=signature, golden=first_only(make("other")))
+    rendered(bundle, tmp_path / "serve")
     text = (tmp_path / "serve" / "digits" / "config.pbtxt").read_text()
-    assert text.partition("instance_group")[0] == EXPECTED.partition("instance_group")[0]
+    expected = EXPECTED.replace("VERSION", str(number_of(bundle.digest)))
+    assert text.partition("instance_group")[0] == expected.partition("instance_group")[0]
 
 
 def test_an_axis_without_room_is_refused(tmp_path: Path) -> None:

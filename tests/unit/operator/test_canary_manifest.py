@@ -226,3 +226,12 @@ def test_a_long_name_of_a_target_is_a_label_all_the_same() -> None:
     document = manifest(service(tier="x"), target=target)
     assert all(len(value) <= 63 for value in labels(document).values())
     assert not selects(target["spec"]["selector"], labels(document))
+
+
+def test_a_container_that_runs_before_the_others_gets_the_version_too() -> None:
+    """Where it is the one that reads the variable."""
+    target = copy.deepcopy(TARGET)
+    target["spec"]["template"]["spec"]["initContainers"] = [{"name": "model", "image": "retune:1"}]
+    pod = manifest(target=target, container="model")["spec"]["template"]["spec"]
+    assert pod["initContainers"][0]["env"] == [{"name": "MODEL_URI", "value": "pvc://store/bundles/b"}]
+    assert pod["containers"] == target["spec"]["template"]["spec"]["containers"]

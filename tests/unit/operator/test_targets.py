@@ -413,3 +413,97 @@ def test_only_pods_of_the_present_value_are_listened_to() -> None:
     """The old version's counts say nothing of the new one."""
     old = pod("digits-old-1", replica_set="digits-old", value="pvc://a/bundles/1")
     assert [serving.uid for serving in pods_of(pod(), old).serving] == ["uid-of-digits-new-1"]
+
+
+# --- a container that runs before the others --------------------------------------------------------------------------
+
+
+def prepared(*, value: str | None = "pvc://a/bundles/2", managed: list[Json] | None = None) -> Json:
+    """The Deployment, whose init container reads the variable and writes what the server reads."""
+    raw = deployment(env=[{"name": "OTHER", "value": "x"}], managed=managed)
+    env = [{"name": "TOKEN", "value": "t"}, *([] if value is None else [{"name": VARIABLE, "value": value}])]
+    raw["spec"]["template"]["spec"]["initContainers"] = [{"name": "model", "image": "retune:1", "env": env}]
+    return raw
+
+
+def prepared_pod(name: str = "digits-new-1", *, value: str = "pvc://a/bundles/2", status: Json | None = None) -> Json:
+    """A pod of it, with a container that a mesh has put before the server."""
+    made = pod(name, value=None, status=status)
+    containers = [{"name": "mesh"}, {"name": "server", "resources": {"limits": {"cpu": "2"}}}]
+    before = [{"name": "model", "env": [{"name": VARIABLE, "value": value}]}]
+    made["spec"] = {"containers": containers, "initContainers": before}
+    return made
+
+
+def prepared_pods(*pods: Json) -> Pods:
+    """What the pods amount to."""
+    return Deployment().pods(prepared(), pods, container="model", variable=VARIABLE, port=8000)
+
+
+def test_a_container_that_runs_before_the_others_may_have_the_variable() -> None:
+    """It is found by its name alone, and what it prepares is for the cores of the server."""
+    target = parsed(prepared())
+    model = target.container("model")
+    assert model is not None
+    assert (model.value, model.is_init, model.cpu_limit) == ("pvc://a/bundles/2", True, 1.5)
+    assert [container.is_init for container in target.containers] == [False, False, True]
+    alone = prepared()
+    alone["spec"]["template"]["spec"]["containers"].pop()
+    server = parsed(alone).container(None)
+    assert server is not None
+    assert server.name == "server"
+
+
+def test_the_field_of_an_init_container_is_owned_where_it_is() -> None:
+    """In the list that it is in, and seen there, also by what memory keeps."""
+    owned: Json = {"f:spec": {"f:template": {"f:spec": {"f:initContainers": {'k:{"name":"model"}': {}}}}}}
+    fields = owned["f:spec"]["f:template"]["f:spec"]["f:initContainers"]
+    fields['k:{"name":"model"}'] = {"f:env": OWNED_VARIABLE}
+    raw = prepared(managed=[{"manager": "argocd", "operation": "Apply", "fieldsV1": owned}])
+    kept = json.loads(trimmed_target(Deployment(), raw))
+    for seen in (raw, kept):
+        model = parsed(seen).container("model")
+        assert model is not None
+        assert (model.manager, model.value) == ("argocd", "pvc://a/bundles/2")
+    assert parsed(kept) == parsed(raw)
+    body = Deployment().apply_body(name="x", uid="u", container="model", variable=VARIABLE, value="v", is_init=True)
+    assert body["spec"]["template"]["spec"] == {
+        "initContainers": [{"name": "model", "env": [{"name": VARIABLE, "value": "v"}]}]
+    }
+
+
+def test_pods_are_told_by_what_their_init_container_has_read() -> None:
+    """And their CPU is that of the server, wherever a mesh has put itself."""
+    pods = [prepared_pod(), prepared_pod("digits-new-2", value="pvc://a/bundles/1")]
+    seen = prepared_pods(*pods)
+    assert [entry.uid for entry in seen.serving] == ["uid-of-digits-new-1"]
+    assert seen.serving[0].cpu_limit == 2.0
+
+
+@pytest.mark.parametrize("failing", [("initContainerStatuses", "model"), ("containerStatuses", "server")])
+def test_a_version_that_cannot_be_prepared_or_read_is_to_blame(failing: tuple[str, str]) -> None:
+    """A damaged bundle ends the one container, and a model that the server refuses the other; a mesh ends neither."""
+    part, name = failing
+    ended = {"terminated": {"exitCode": 1, "finishedAt": "2026-01-01T00:01:00Z", "message": "no bundle"}}
+    crash = prepared_pods(prepared_pod(status={part: [{"name": name, "state": ended}]})).crash
+    assert crash is not None
+    assert crash.message == f"pod digits-new-1: container {name}: ended with exit code 1: no bundle"
+    assert prepared_pods(prepared_pod(status={"containerStatuses": [{"name": "mesh", "state": ended}]})).crash is None
+
+
+def test_an_init_container_that_has_done_its_work_is_well() -> None:
+    """It has ended, and that is no crash and no wait."""
+    done = {"name": "model", "state": {"terminated": {"exitCode": 0, "finishedAt": "2026-01-01T00:01:00Z"}}}
+    seen = prepared_pods(prepared_pod(status={"initContainerStatuses": [done]}))
+    assert (seen.crash, seen.unready, seen.trouble) == (None, None, None)
+
+
+def test_the_template_with_an_init_container_is_told_apart_by_everything_but_the_variable() -> None:
+    """A new version is no edit; another variable, or another image, is."""
+    same, other = prepared(value="pvc://a/bundles/3"), prepared()
+    other["spec"]["template"]["spec"]["initContainers"][0]["env"][0]["value"] = "u"
+    image = prepared()
+    image["spec"]["template"]["spec"]["initContainers"][0]["image"] = "retune:2"
+    templates = [parsed(raw).template for raw in (prepared(), same, other, image)]
+    assert templates[0] == templates[1]
+    assert len(set(templates)) == 3

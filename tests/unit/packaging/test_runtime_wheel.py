@@ -101,7 +101,7 @@ def test_the_list_of_modules_is_closed_and_has_nothing_in_excess() -> None:
     """Every module that one of them imports, wherever in it, is there too; none is there that nothing leads to."""
     ours, _ = reached()
     assert sorted(ours) == modules()
-    assert len(ours) < 80
+    assert len(ours) < 120
 
 
 def test_engines_are_those_that_a_bundle_may_name() -> None:
@@ -145,7 +145,7 @@ def test_the_same_sources_give_the_same_wheel(wheels: list[Path]) -> None:
     first, second = wheels
     assert first.read_bytes() == second.read_bytes()
     assert first.name == second.name == f"retune_runtime-{__version__}-py3-none-any.whl"
-    assert first.stat().st_size < 200_000
+    assert first.stat().st_size < 250_000
 
 
 def test_the_wheel_holds_the_very_modules_of_the_jobs(wheels: list[Path]) -> None:

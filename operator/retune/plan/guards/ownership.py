@@ -101,10 +101,11 @@ def _is_given(draft: Draft) -> bool:
 
 def _container_sentence(draft: Draft, name: str) -> str:
     target = draft.observed.target
-    names = ", ".join(container.name for container in target.containers) if target else ""
-    if draft.spec.target.container is None:
+    containers, wanted = target.containers if target else (), draft.spec.target.container
+    names = ", ".join(container.name for container in containers if wanted or not container.is_init)
+    if wanted is None:
         return f"{name} has several containers ({names}): name the one that loads the model in spec.target.container"
-    return f"{name} has no container {draft.spec.target.container} (it has {names}): correct spec.target.container"
+    return f"{name} has no container {wanted} (it has {names}): correct spec.target.container"
 
 
 def lease_to_acquire(draft: Draft) -> AcquireLease | None:
