@@ -138,6 +138,7 @@ lock: $(STAMP) ## Resolve every lock in requirements/ anew (1 min).
 	$(call lock,neighbours/triton,--extra triton --excludes <(printf 'grpcio\nimportlib-metadata\npyzmq\nsh\ntritonclient\ntyper\ntyping-inspect\nwrapt\n') $(AS_OPTIMIZER_BUT_NUMPY))
 	$(call lock,neighbours/mlflow,--extra mlflow)
 	$(call lock,neighbours/fetcher,--extra fetcher --excludes <(printf '%s\n' aiohttp azure-core azure-identity azure-storage-blob azure-storage-file-share boto3 cryptography dulwich google-cloud-storage hf-xet huggingface-hub modelscope-hub pyasn1 pyjwt))
+	$(call lock,rdb,--extra rdb --excludes <(echo pydantic))
 	$(call lock,dev,--extra operator --extra cli --extra jobs --extra remote --extra dev --excludes <(echo python-rapidjson) $(AS_OPTIMIZER))
 	$(foreach server,$(SERVERS),$(call lock_server,$(server)))
 
@@ -355,9 +356,16 @@ bench-error-rates: $(STAMP) ## 1,040 whole verdicts on candidates of known true 
 bench-analysis: $(STAMP) ## How often the judging of a canary errs, and how soon it sees harm, beside the rules of others (7 min; ARGS="--kept 2000" for narrower intervals).
 	@PYTHONPATH=operator:. nice $(PY) -m tests.bench.analysis $(ARGS)
 
+# The driver of PostgreSQL, from its lock, in a folder of its own that only Optuna's own workers look into.
+RDB := $(CACHE)/downloads/rdb
+
 .PHONY: bench-stores
-bench-stores: $(STAMP) ## What stores of objects cost, beside a shared folder: single objects, and a search by 1 and 8 workers (12 min, 3 more the first time).
-	@PYTHONPATH=operator:. $(PY) -m tests.bench.stores $(ARGS)
+bench-stores: $(STAMP) ## What stores of objects cost beside a shared folder, how 1 to 8 workers share a search, beside Optuna's storage in PostgreSQL, and 64 simulated (40 min; ARGS="--parts crowd" for one).
+	@cmp --silent requirements/rdb.txt "$(RDB)/lock.txt" || { \
+		echo 'Installing the driver of PostgreSQL: about 10 s ...'; rm -rf "$(RDB)"; \
+		$(PIP) --require-hashes --target "$(RDB)" --requirement requirements/rdb.txt \
+		&& cp requirements/rdb.txt "$(RDB)/lock.txt"; }
+	@PYTHONPATH=operator:. $(PY) -m tests.bench.stores --drivers "$(RDB)" $(ARGS)
 
 .PHONY: bench-servers
 bench-servers: $(STAMP) ## Whether the quickstarts of examples/servers show the judged speed (7 min, 5 more the first time).

@@ -113,20 +113,17 @@ class StoreJournal(BaseJournalBackend):
             self._just_appended = True
 
     @contextmanager
-    def batch(self, *, anew: bool = False) -> Iterator[None]:
+    def batch(self) -> Iterator[None]:
         """Append all that is appended inside at once, and only if nobody else has appended since the block began.
 
         Inside, reads show the journal as it was at the beginning, with what was appended inside. When the block raises,
         nothing is appended. What others appended in the last moment may be missing there, and then is a conflict.
 
-        Args:
-            anew: Whether the store is asked first, however short ago it was.
-
         Raises:
             ConflictError: Another worker was first. Nothing was appended, and reads show what it wrote.
         """
         with self._lock:
-            self._pull_after(0.0 if anew else min(self._fresh, _FRESH_BATCH_SECONDS))
+            self._pull_after(min(self._fresh, _FRESH_BATCH_SECONDS))
             self._pending = []
             try:
                 yield

@@ -4,10 +4,13 @@ A transaction takes the place of a lock. What a worker decides in it (whose tria
 parameters) is written in one object, and only if no other worker has written anything since the decision began;
 otherwise it is decided anew on what is there now. So nobody waits for a worker that was killed, nothing is ever half
 decided, and a trial that several want goes to exactly one.
+
+Whoever was beaten decides anew at once. It has just read all that there is, and of those who want to write one always
+does, so the study goes on as fast as its objects can follow each other. Pauses would only let those pass who came
+later: the longer a worker had waited, the longer it would wait.
 """
 
 import copy
-import itertools
 import math
 import threading
 import time
@@ -18,12 +21,10 @@ from typing import Any, TypeVar
 from optuna.storages import JournalStorage
 from optuna.trial import FrozenTrial
 
-from optimizer_jobs.stores.base import Store, pause
+from optimizer_jobs.stores.base import Store
 from optimizer_jobs.stores.journal import ConflictError, StoreJournal
 
 _T = TypeVar("_T")
-_MOST_DOUBLINGS, _SHORTER = 4, 3
-"""How often a pause doubles from one attempt to the next, and how often the usual one is halved before."""
 _SIZES = 997
 """A sign of life has as many bytes as its number, modulo this: its size tells it from the one before."""
 
@@ -47,22 +48,19 @@ class StoreStorage(JournalStorage):
         Raises:
             StoreError: The store cannot be read or written. Whether it was written is seen by the next read.
         """
-        for attempt in itertools.count():
+        while True:
             with self._thread_lock, suppress(ConflictError):
-                return self._attempt(body, anew=attempt > 1)
-            if attempt:  # the first time it has just read all that there is, and is never more likely to be in time
-                pause(min(attempt, _MOST_DOUBLINGS) - _SHORTER)
-        raise AssertionError
+                return self._attempt(body)
 
     def at_once(self, body: Callable[[], _T]) -> _T:
         """Do what `alone` does: here, what is written at once is also decided alone."""
         return self.alone(body)
 
-    def _attempt(self, body: Callable[[], _T], *, anew: bool) -> _T:
+    def _attempt(self, body: Callable[[], _T]) -> _T:
         """Run `body` on what there is now. Whatever goes wrong, what it did is forgotten."""
         before = None
         try:
-            with self._journal.batch(anew=anew):
+            with self._journal.batch():
                 self._sync_with_backend()
                 before = _copied(self._replay_result)
                 return body()

@@ -1,7 +1,8 @@
 """A search worker as a process of its own, whose study is in a store of objects; it counts what it asks of the store.
 
 It says `took NUMBER` for every trial, and at its end one line of JSON with requests by kind and seconds by what they
-were spent on. With `--hold N` it waits for a line on stdin inside the Nth trial that it takes.
+were spent on. With `--hold N` it waits for a line on stdin inside the Nth trial that it takes, and with `--gate` before
+it takes the first.
 """
 
 import argparse
@@ -83,8 +84,8 @@ def open_leases(store: Store, *, index: int, budget: int, lease: float) -> tuple
 
 
 def work(leases: Leases, budget: Budget, *, hold: int, trial_seconds: float) -> dict[str, float]:
-    """Run trials until none is left, as a Job does; return how many, and the seconds of taking and telling them."""
-    spent, pace = {"trials": 0.0, "overhead": 0.0}, random.Random()
+    """Run trials until none is left, as a Job does; return how many, their seconds, and those of taking and telling."""
+    spent, pace = {"trials": 0.0, "overhead": 0.0, "slept": 0.0}, random.Random()
     with leases.alive():
         while not leases.finished():
             began = time.monotonic()
@@ -97,8 +98,10 @@ def work(leases: Leases, budget: Budget, *, hold: int, trial_seconds: float) -> 
             spent["trials"] += 1
             if spent["trials"] == hold:
                 sys.stdin.readline()
+            seconds = trial_seconds * pace.uniform(0.5, 1.5)
+            spent["slept"] += seconds
             with given_up_when(budget.look):
-                time.sleep(trial_seconds * pace.uniform(0.5, 1.5))
+                time.sleep(seconds)
             began = time.monotonic()
             then = (space().draw, space().fresh)
             leases.tell(trial, found(space().draw(trial)), state=TrialState.COMPLETE, then=then)
@@ -115,6 +118,7 @@ def main() -> None:
     parser.add_argument("--lease", type=float, default=5.0)
     parser.add_argument("--hold", type=int, default=0)
     parser.add_argument("--trial-seconds", type=float, default=0.0)
+    parser.add_argument("--gate", action="store_true")
     parser.add_argument("--file", action="store_true")
     options = parser.parse_args()
     limits = {"index": options.index, "budget": options.budget, "lease": options.lease}
@@ -128,6 +132,8 @@ def main() -> None:
     owner, search = str(options.index), Search(max_trials=options.budget, max_duration="1h")
     budget = Budget(study, search, owner=owner)
     print("ready", flush=True)
+    if options.gate:
+        sys.stdin.readline()
     spent = work(leases, budget, hold=options.hold, trial_seconds=options.trial_seconds)
     print(json.dumps(spent | requests), flush=True)
 

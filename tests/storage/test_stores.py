@@ -15,6 +15,7 @@ from optimizer_jobs.data.remote import open_system
 from optimizer_jobs.stores.base import AbsentError, Kind, Store, StoreError, probe, require_conditional
 from optimizer_jobs.stores.opening import open_store
 from tests.storage import servers
+from tests.storage.memory import MemoryStore
 from tests.storage.servers import Store as Server
 
 pytest.importorskip("s3fs")
@@ -44,7 +45,7 @@ HOSTILE = [
 ]
 
 
-@pytest.fixture(params=["folder", "s3", "gs"])
+@pytest.fixture(params=["folder", "memory", "s3", "gs"])
 def store(
     request: pytest.FixtureRequest, s3: Server, gcs_server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Store:
@@ -52,6 +53,8 @@ def store(
     assert s3.port != gcs_server.port
     for name, value in gcs_server.environment.items():
         monkeypatch.setenv(name, value)
+    if request.param == "memory":
+        return MemoryStore()
     if request.param == "folder":
         return open_store(f"file://{tmp_path}/store")
     return open_store(f"{request.param}://{servers.BUCKET}/{uuid4().hex}/retune")
