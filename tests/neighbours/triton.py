@@ -8,9 +8,10 @@ makes of its parameters is not seen: the one in its place reads none of them.
 import json
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -163,7 +164,8 @@ def started(
     environment["QUIRKS"] = json.dumps(dict(quirks))
     log = folder / "log"
     with log.open("wb") as sink:
-        process = subprocess.Popen([wheel / "bin" / "tritonserver", *flags], stdout=sink, stderr=sink, env=environment)
+        words = [wheel / "bin" / "tritonserver", *flags]
+        process = subprocess.Popen(words, stdout=sink, stderr=sink, env=environment, start_new_session=True)
         try:
             yield Triton(process, f"http://127.0.0.1:{web}", log)
         finally:
@@ -213,3 +215,5 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # the processes of its backend, which outlive one that was killed
