@@ -149,8 +149,8 @@ class Handler(BaseHTTPRequestHandler):
             numbers = [number for number, known in self.server.models.models[name].items() if known.session is session]
             if numbers[0] == self.server.models.spoils and not name.endswith(".retune-next"):
                 outputs = {key: values + 1 for key, values in outputs.items()}
-            told = [{"name": key, "data": values.ravel().tolist()} for key, values in outputs.items()]
-            self._say(200, {"model_name": name, "model_version": numbers[0], "outputs": told})
+            plain = [{"name": key, "data": values.ravel().tolist()} for key, values in outputs.items()]
+            self._say(200, {"model_name": name, "model_version": numbers[0], "outputs": plain})
             return
         tensors = {spec.name: as_bytes(outputs[spec.name], spec.dtype) for spec in session.signature.outputs}
         told = [

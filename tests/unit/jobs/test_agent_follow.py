@@ -257,7 +257,7 @@ def test_pages_tell_how_it_stands(pod: Pod) -> None:
         pod.agent.look()
         status, document = asked(port, "/ready")
         assert (status, document["ready"], document["served"]) == (503, False, None)
-        assert "there is no bundle" in document["fault"]
+        assert "there is no bundle" in str(document["fault"])
         pod.want(one.uri)
         pod.agent.look()
         status, document = asked(port, "/version")

@@ -171,7 +171,7 @@ def test_replicas_that_still_open_a_bundle_are_waited_for(
         pauses.append(seconds)
         played.ray.status = "RUNNING" if len(pauses) > 3 else "DEPLOYING"
 
-    monkeypatch.setattr(ray_module.time, "sleep", pause)
+    monkeypatch.setattr("optimizer_jobs.serving.running.ray.time.sleep", pause)
     of(played, uris).load(bundle, name="model")
     assert len(pauses) == 4
     assert len(played.ray.put) == 1
