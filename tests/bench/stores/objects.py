@@ -92,8 +92,15 @@ def _bundle(folder: Path, *, seed: int) -> Bundle:
     weights = {"w1": noise.normal(size=(64, _HIDDEN)), "w2": noise.normal(size=(_HIDDEN, 10))}
     model = save_graph(folder.with_suffix(".onnx"), nodes, weights)
     lineage = Lineage(resource="ml/bench", original_model=file_digest(model))
-    parts = {"engine": EngineOptions(), "signature": check_onnx(model), "golden": Golden()}
-    return make_bundle(folder, model=model, techniques=(), lineage=lineage, **parts)
+    return make_bundle(
+        folder,
+        model=model,
+        engine=EngineOptions(),
+        signature=check_onnx(model),
+        techniques=(),
+        lineage=lineage,
+        golden=Golden(),
+    )
 
 
 def _studies() -> dict[str, tuple[int, _Act]]:
