@@ -164,7 +164,7 @@ def started(
     environment["QUIRKS"] = json.dumps(dict(quirks))
     log = folder / "log"
     with log.open("wb") as sink:
-        words = [wheel / "bin" / "tritonserver", *flags]
+        words = [str(wheel / "bin" / "tritonserver"), *flags]
         process = subprocess.Popen(words, stdout=sink, stderr=sink, env=environment, start_new_session=True)
         try:
             yield Triton(process, f"http://127.0.0.1:{web}", log)
