@@ -120,6 +120,16 @@ define lock_server
 
 endef
 
+# $(call lock_runtime): the lock of retune-runtime by itself, beside servers of others.
+define lock_runtime
+@echo 'Locking requirements/runtime.txt ...'
+@{ echo '# Made by `make lock` from tools/runtime; install with pip --no-deps --require-hashes.'; \
+	$(BIN)/uv pip compile --quiet tools/runtime/pyproject.toml --extra remote --universal --python-version 3.11 --upgrade \
+	--generate-hashes --no-emit-index-url --no-annotate --no-header $(AS_OPTIMIZER); } > requirements/runtime.new
+@mv requirements/runtime.new requirements/runtime.txt
+
+endef
+
 # The optimizer's lock comes first and constrains the others, so that host, Jobs and model server run one version of
 # each library. torch has a lock, and an image layer, of its own below the rest.
 AS_OPTIMIZER := --constraints requirements/optimizer.txt
@@ -134,11 +144,12 @@ lock: $(STAMP) ## Resolve every lock in requirements/ anew (1 min).
 	$(call lock,monitor,--extra monitor --extra remote $(AS_OPTIMIZER))
 	$(call lock,server,--extra server --extra engines --extra remote --excludes <(echo openvino-telemetry) $(AS_OPTIMIZER))
 	$(call lock,operator,--extra operator $(AS_OPTIMIZER))
+	$(call lock_runtime)
 	$(call lock,peers,--extra peers --excludes <(echo torch) $(AS_OPTIMIZER))
 	$(call lock,neighbours/triton,--extra triton --excludes <(printf 'grpcio\nimportlib-metadata\npyzmq\nsh\ntritonclient\ntyper\ntyping-inspect\nwrapt\n') $(AS_OPTIMIZER_BUT_NUMPY))
 	$(call lock,neighbours/mlflow,--extra mlflow)
 	$(call lock,neighbours/fetcher,--extra fetcher --excludes <(printf '%s\n' aiohttp azure-core azure-identity azure-storage-blob azure-storage-file-share boto3 cryptography dulwich google-cloud-storage hf-xet huggingface-hub modelscope-hub pyasn1 pyjwt))
-	$(call lock,rdb,--extra rdb --excludes <(echo pydantic))
+	$(call lock,neighbours/rdb,--extra rdb --excludes <(echo pydantic))
 	$(call lock,dev,--extra operator --extra cli --extra jobs --extra remote --extra dev --excludes <(echo python-rapidjson) $(AS_OPTIMIZER))
 	$(foreach server,$(SERVERS),$(call lock_server,$(server)))
 
@@ -361,10 +372,10 @@ RDB := $(CACHE)/downloads/rdb
 
 .PHONY: bench-stores
 bench-stores: $(STAMP) ## What stores of objects cost beside a shared folder, how 1 to 8 workers share a search, beside Optuna's storage in PostgreSQL, and 64 simulated (40 min; ARGS="--parts crowd" for one).
-	@cmp --silent requirements/rdb.txt "$(RDB)/lock.txt" || { \
+	@cmp --silent requirements/neighbours/rdb.txt "$(RDB)/lock.txt" || { \
 		echo 'Installing the driver of PostgreSQL: about 10 s ...'; rm -rf "$(RDB)"; \
-		$(PIP) --require-hashes --target "$(RDB)" --requirement requirements/rdb.txt \
-		&& cp requirements/rdb.txt "$(RDB)/lock.txt"; }
+		$(PIP) --require-hashes --target "$(RDB)" --requirement requirements/neighbours/rdb.txt \
+		&& cp requirements/neighbours/rdb.txt "$(RDB)/lock.txt"; }
 	@PYTHONPATH=operator:. $(PY) -m tests.bench.stores --drivers "$(RDB)" $(ARGS)
 
 .PHONY: bench-servers

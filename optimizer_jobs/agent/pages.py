@@ -10,7 +10,7 @@ from typing import Any
 
 from optimizer_jobs.agent.following import Follower, Standing
 from optimizer_jobs.errors import JobError
-from optimizer_jobs.models.numbers import number_of
+from optimizer_jobs.models.version_numbers import number_of
 from retune.contract.results import Reason
 
 _ASKING_SECONDS = 10.0

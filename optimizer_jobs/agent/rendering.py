@@ -16,8 +16,8 @@ from optimizer_jobs.errors import JobError, store_access
 from optimizer_jobs.models.bundle import Bundle, Lineage, make_bundle
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.golden import Golden
-from optimizer_jobs.models.numbers import DELIVERED, number_of
 from optimizer_jobs.models.onnx_file import check_onnx
+from optimizer_jobs.models.version_numbers import DELIVERED, number_of
 from optimizer_jobs.serving import ovms
 from optimizer_jobs.serving.render import Rendered, render
 from retune.contract.requests import Server

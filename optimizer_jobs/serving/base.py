@@ -7,7 +7,7 @@ from pathlib import Path
 from optimizer_jobs.models.bundle import Bundle
 from optimizer_jobs.models.external import external_files
 from optimizer_jobs.models.names import MODEL
-from optimizer_jobs.models.numbers import DELIVERED, number_of
+from optimizer_jobs.models.version_numbers import DELIVERED, number_of
 
 
 @dataclass(frozen=True)

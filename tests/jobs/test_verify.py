@@ -15,8 +15,8 @@ from optimizer_jobs.commands.verify.asking import ANSWER_LIMIT_BYTES, Patience
 from optimizer_jobs.commands.verify.command import run
 from optimizer_jobs.errors import RETRY_EXIT, JobError
 from optimizer_jobs.models.bundle import Bundle, publish
-from optimizer_jobs.models.numbers import number_of
 from optimizer_jobs.models.runtime import open_session
+from optimizer_jobs.models.version_numbers import number_of
 from retune.contract.exits import Exit
 from retune.contract.paths import bundles
 from retune.contract.requests import BundleRef, VerifyRequest

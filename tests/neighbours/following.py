@@ -14,7 +14,7 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from optimizer_jobs.models.numbers import number_of
+from optimizer_jobs.models.version_numbers import number_of
 from retune.contract.requests import BundleRef
 from tools.localcluster.controlplane import free_ports
 from tools.localcluster.settings import REPOSITORY

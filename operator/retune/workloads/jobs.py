@@ -42,7 +42,7 @@ from retune.workloads.labels import KUEUE_ALL_RUN, KUEUE_FEWEST, KUEUE_QUEUE, RE
 from retune.workloads.placement import affinity, classes, devices, nodes, store_label
 from retune.workloads.resources import container_resources, node_storage
 from retune.workloads.seals import seals
-from retune.workloads.secrets import secret_variables
+from retune.workloads.secret_variables import secret_variables
 from retune.workloads.security import CONTAINER_SECURITY, pod_security
 from retune.workloads.volumes import (
     claims_of,

@@ -10,7 +10,7 @@ from typing import Any
 from optimizer_jobs.commands.verify.asking import Patience, ask_patiently
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.models.golden import Golden, GoldenRequest, check
-from optimizer_jobs.models.numbers import digits_of
+from optimizer_jobs.models.version_numbers import digits_of
 from retune.contract.exits import Exit
 from retune.contract.results import Reason
 

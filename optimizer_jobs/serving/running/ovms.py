@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.models.bundle import Bundle
-from optimizer_jobs.models.numbers import number_of
+from optimizer_jobs.models.version_numbers import number_of
 from optimizer_jobs.serving.base import called
 from optimizer_jobs.serving.ovms import CONFIG
 from optimizer_jobs.serving.render import check_name, render

@@ -13,7 +13,7 @@ from optimizer_jobs.data.volumes import local_path
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.models.bundle import open_bundle, publish
 from optimizer_jobs.models.engine import EngineOptions
-from optimizer_jobs.models.numbers import number_of
+from optimizer_jobs.models.version_numbers import number_of
 from retune.contract.paths import bundles
 from retune.contract.requests import BundleRef, VerifyRequest
 from retune.contract.results import Reason, VerifyResult

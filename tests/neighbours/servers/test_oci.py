@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from optimizer_jobs.errors import RETRY_EXIT, JobError
 from optimizer_jobs.models.bundle import Bundle, open_bundle
 from optimizer_jobs.models.native import Native
-from optimizer_jobs.models.numbers import number_of
+from optimizer_jobs.models.version_numbers import number_of
 from optimizer_jobs.registries.oci import patience
 from optimizer_jobs.registries.oci.access import Access
 from optimizer_jobs.registries.oci.pushing import digest_of, push, retag

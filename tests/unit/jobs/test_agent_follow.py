@@ -20,7 +20,7 @@ from optimizer_jobs.data.volumes import local_path
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.models.bundle import Bundle, publish
 from optimizer_jobs.models.engine import EngineOptions
-from optimizer_jobs.models.numbers import number_of
+from optimizer_jobs.models.version_numbers import number_of
 from optimizer_jobs.serving.running.ovms import EMPTY, OvmsServer
 from retune.contract.paths import bundles
 from retune.contract.requests import BundleRef

@@ -10,7 +10,7 @@ import pytest
 from optimizer_jobs.agent import environment
 from optimizer_jobs.agent.command import main
 from optimizer_jobs.models.bundle import Bundle, publish
-from optimizer_jobs.models.numbers import number_of
+from optimizer_jobs.models.version_numbers import number_of
 from retune.contract.paths import bundles
 from retune.contract.requests import BundleRef, Server
 from tests.unit.jobs.test_serving_render import contents

@@ -162,7 +162,8 @@ def test_layouts_of_servers_are_in_it(server: FakeRegistry, pushed: Callable[...
     unpacked(server, "v1", tmp_path)
     layout = tmp_path / "models" / "serve" / "triton" / "digits"
     assert (layout / "config.pbtxt").is_file()
-    assert (layout / "1" / "model.onnx").read_bytes() == (tmp_path / "models" / "model.onnx").read_bytes()
+    (version,) = (entry for entry in layout.iterdir() if entry.name.isdigit())
+    assert (version / "model.onnx").read_bytes() == (tmp_path / "models" / "model.onnx").read_bytes()
 
 
 @pytest.mark.parametrize("path", ["POST blobs", "PUT blobs", "PUT manifests/sha256", "PUT manifests/v1"])

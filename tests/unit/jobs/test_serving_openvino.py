@@ -13,9 +13,9 @@ from optimizer_jobs.errors import JobError
 from optimizer_jobs.models.bundle import Bundle
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.golden import Golden, answered
-from optimizer_jobs.models.numbers import number_of
 from optimizer_jobs.models.openvino import inferred_outputs
 from optimizer_jobs.models.runtime import open_model
+from optimizer_jobs.models.version_numbers import number_of
 from optimizer_jobs.serving.render import render
 from retune.contract.requests import Server
 from retune.contract.results import Reason

@@ -10,8 +10,8 @@ import pytest
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.models.bundle import Bundle
 from optimizer_jobs.models.engine import EngineOptions
-from optimizer_jobs.models.numbers import number_of
 from optimizer_jobs.models.runtime import open_model
+from optimizer_jobs.models.version_numbers import number_of
 from optimizer_jobs.serving import trial
 from optimizer_jobs.serving.render import Rendered, render
 from retune.contract.requests import Server

@@ -12,8 +12,8 @@ from optimizer_jobs.errors import JobError
 from optimizer_jobs.models.bundle import Bundle, Lineage
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.golden import Golden
-from optimizer_jobs.models.numbers import DELIVERED, number_of
 from optimizer_jobs.models.runtime import open_model
+from optimizer_jobs.models.version_numbers import DELIVERED, number_of
 from optimizer_jobs.serving import render as render_module
 from optimizer_jobs.serving.render import render
 from retune.contract.requests import Server

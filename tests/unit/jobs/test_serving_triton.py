@@ -12,8 +12,8 @@ from optimizer_jobs.errors import JobError
 from optimizer_jobs.models.bundle import Bundle
 from optimizer_jobs.models.engine import Array, EngineOptions
 from optimizer_jobs.models.golden import Golden, GoldenRequest, Tensor, feed
-from optimizer_jobs.models.numbers import number_of
 from optimizer_jobs.models.runtime import open_model
+from optimizer_jobs.models.version_numbers import number_of
 from optimizer_jobs.serving import prototext, trial
 from optimizer_jobs.serving.render import Rendered, render
 from optimizer_jobs.signature import Signature, TensorSpec

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimizer_jobs.models.numbers import DELIVERED, digits_of, number_of
+from optimizer_jobs.models.version_numbers import DELIVERED, digits_of, number_of
 
 DIGESTS = st.binary(min_size=32, max_size=32).map(lambda content: f"sha256:{content.hex()}")
 
