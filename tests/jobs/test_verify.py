@@ -133,10 +133,11 @@ def test_a_server_that_names_another_bundle_is_refused(reference: BundleRef, mak
 def test_a_server_with_numbers_for_versions_names_the_bundle(reference: BundleRef, make: Callable[..., Bundle]) -> None:
     """Triton and OpenVINO Model Server: the number is the digest's, that of another bundle, or says nothing."""
     number = number_of(reference.digest)
+    served = make("served")
     for version, shown in ((str(number), "Digest"), (number, "Digest"), ("1", None), ("", None), (None, None)):
-        with serving(model_server(make(f"served-{version}"), model_version=version)) as endpoint:
+        with serving(model_server(served, model_version=version)) as endpoint:
             assert run(ask(reference, endpoint)).shown_by == shown
-    with serving(model_server(make("served"), model_version=str(number ^ 1))) as endpoint:
+    with serving(model_server(served, model_version=str(number ^ 1))) as endpoint:
         error = failure(ask(reference, endpoint))
     assert (error.reason, error.exit) == (Reason.VARIABLE_IGNORED, Exit.INFEASIBLE)
     assert f"serves version {number ^ 1}, which is bundle {f'{number ^ 1:x}'[1:]}..." in error.message
