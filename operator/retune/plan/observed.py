@@ -81,12 +81,8 @@ class Target:
         return replace(self, **changes)
 
     def container(self, wanted: str | None) -> Container | None:
-        """Return the container of that name, or the only one when none is named; None when no single one fits.
-
-        One that runs before the others is only found by its name.
-        """
-        fits = (lambda known: known.name == wanted) if wanted else (lambda known: not known.is_init)
-        matching = [container for container in self.containers if fits(container)]
+        """Return the container of that name, or the only one beside init containers; None when no single one fits."""
+        matching = [known for known in self.containers if (known.name == wanted if wanted else not known.is_init)]
         return matching[0] if len(matching) == 1 else None
 
 
