@@ -1,6 +1,6 @@
-"""What one pass of the loop has seen: frozen facts, parsed at the edge, complete enough to decide without asking again.
+"""What one pass of the loop has seen: frozen facts, complete enough to decide without asking again.
 
-Nothing here refers to Kubernetes' own dictionaries; `cluster` parses each kind once.
+Nothing here refers to Kubernetes' own dictionaries; `cluster` parses each kind once, at the edge.
 """
 
 from collections.abc import Mapping
@@ -27,8 +27,7 @@ class Container:
     manager: str | None
     """Field manager that owns the variable's value, if any."""
     cpu_limit: float | None
-    """CPU limit in cores; without one its CPU request, but at least one core; None where neither is set. One that runs
-    before the others has that of the container that serves."""
+    """CPU limit in cores of what serves; without one its request, but at least one core; None where neither is set."""
     is_init: bool = False
     """Whether it runs before the others, and so writes what the server reads."""
 
