@@ -30,6 +30,8 @@ TRITON := $(CACHE)/downloads/triton
 
 # The real MLflow, from its lock, in an environment of its own.
 MLFLOW := $(CACHE)/downloads/mlflow
+# Microsoft's emulator of Azure Blob Storage, which `make test-neighbours-azure` installs and tests against.
+AZURITE := $(CACHE)/downloads/azurite
 # Where KServe's fetcher of models is installed, which `make test-neighbours-oci` runs.
 FETCHER := $(CACHE)/downloads/fetcher
 
@@ -45,6 +47,13 @@ USE_CLUSTER := $(if $(filter local,$(CLUSTER)),settings="$$($(LOCALCLUSTER) env)
 define stage
 @printf '\n==> %s (about %s)\n' '$(1)' '$(2)'; began=$$SECONDS; $(3); \
 	printf '==> %s: done in %d s\n' '$(1)' $$((SECONDS - began))
+endef
+
+# $(call room,GB,what): stop before anything begins where a disk has less free space; a full one fails many tests in odd ways.
+define room
+@mkdir -p "$(CACHE)"; df -Pm . "$${TMPDIR:-/tmp}" "$(CACHE)" | awk -v least=$(1) -v what='$(2)' 'NR > 1 && $$4 < least * 1000 { \
+	printf "%s needs %d GB free where %s is mounted, and %.1f GB are: remove what you can, or set TMPDIR and RETUNE_CACHE to another disk\n", \
+	what, least, $$6, $$4 / 1000; exit 1 }' >&2
 endef
 
 .PHONY: help
@@ -150,6 +159,7 @@ lock: $(STAMP) ## Resolve every lock in requirements/ anew (1 min).
 	$(call lock,neighbours/mlflow,--extra mlflow)
 	$(call lock,neighbours/fetcher,--extra fetcher --excludes <(printf '%s\n' aiohttp azure-core azure-identity azure-storage-blob azure-storage-file-share boto3 cryptography dulwich google-cloud-storage hf-xet huggingface-hub modelscope-hub pyasn1 pyjwt))
 	$(call lock,neighbours/rdb,--extra rdb --excludes <(echo pydantic))
+	$(call lock,neighbours/streams,--extra streams --no-deps --excludes <(echo pydantic))
 	$(call lock,dev,--extra operator --extra cli --extra jobs --extra remote --extra dev --excludes <(echo python-rapidjson) $(AS_OPTIMIZER))
 	$(foreach server,$(SERVERS),$(call lock_server,$(server)))
 
@@ -205,13 +215,14 @@ test-jobs: $(STAMP) ## Tests of whole Jobs, guides among them, run here as proce
 
 .PHONY: test
 test: $(STAMP) ## What runs without containers, but for guides, faults and the longest runs: units, whole Jobs, models of others, a real API server (25 min the first time, 15 min after).
+	$(call room,5,make test)
 	@printf 'Stages: lint, unit, whole Jobs, foreign models, Kubernetes binaries, object stores, API server.\n'
 	$(call stage,lint,30 s,$(MAKE) --no-print-directory lint)
 	$(call stage,unit tests,3 min,$(PY) -m pytest -n 2 tests/unit)
 	$(call stage,tests of whole Jobs,4 min,$(PY) -m pytest -n 2 -m 'not slow' tests/jobs)
 	$(call stage,a slice of the models of others,5 min and 2 min more the first time,$(MAKE) --no-print-directory test-foreign-slice)
 	$(call stage,Kubernetes binaries,9 min the first time and nothing after,$(LOCALCLUSTER) binaries)
-	$(call stage,tests against object stores,4 min and 3 min more the first time,$(PY) -m pytest -n 2 --dist loadfile tests/storage)
+	$(call stage,tests against object stores,4 min and 3 min more the first time,RETUNE_AZURITE=none $(PY) -m pytest -n 2 --dist loadfile tests/storage)
 	$(call stage,tests against the API server,2 min,$(PY) -m pytest -n 2 --dist loadfile -m 'not slow' tests/cluster)
 
 .PHONY: test-guides
@@ -230,7 +241,7 @@ test-images: test-optimizer test-monitor ## Tests inside the images: what needs 
 .PHONY: test-journeys
 test-journeys: $(STAMP) ## Journeys on a real kubelet that take no windows of real time (8 min, 8 more the first time).
 	$(call stage,$(CLUSTER) cluster,8 min the first time and 1 min after,$(MAKE) --no-print-directory $(CLUSTER)-cluster)
-	$(call stage,end to end tests,8 min,$(USE_CLUSTER) $(PY) -m pytest -n 2 --dist loadfile tests/e2e -m 'not windows')
+	$(call stage,end to end tests,8 min,$(USE_CLUSTER) $(PY) -m pytest -n 2 --dist loadfile tests/e2e -m 'not windows and not verdicts')
 
 .PHONY: test-neighbours-gateway
 test-neighbours-gateway: $(STAMP) ## A canary by the weights of a real Envoy Gateway on the local cluster, with its requests counted (8 min, 16 more the first time).
@@ -242,6 +253,11 @@ test-neighbours-gateway: $(STAMP) ## A canary by the weights of a real Envoy Gat
 test-windows: $(STAMP) ## Journeys that take windows of real time, on a real cluster: from drift to recovery (10 min).
 	@$(MAKE) --no-print-directory $(CLUSTER)-cluster
 	$(call stage,journeys over windows,10 min,$(USE_CLUSTER) $(PY) -m pytest -s tests/e2e -m windows)
+
+.PHONY: test-verdicts
+test-verdicts: $(STAMP) ## What an owner is told of a segment that is lost and of rows that nobody can judge, on a real cluster (7 min).
+	@$(MAKE) --no-print-directory $(CLUSTER)-cluster
+	$(call stage,verdicts,7 min,$(USE_CLUSTER) $(PY) -m pytest -s tests/e2e -m verdicts)
 
 # What a neighbour does: first beside an API server without a kubelet, then on a real cluster under requests.
 .PHONY: test-neighbours-argo-rollouts
@@ -278,10 +294,29 @@ test-neighbours-triton: triton-venv ## What is written for and given to a real T
 		tests/neighbours/servers/test_triton_running.py tests/neighbours/servers/test_agent_triton.py)
 	$(call stage,the judge beside it,4 min,RETUNE_TRITON="$(TRITON)" $(PY) -m pytest tests/neighbours/servers/test_triton_judged.py)
 
+.PHONY: test-neighbours-pods
+test-neighbours-pods: $(STAMP) ## Stock Tritons as pods of the local cluster: prepared, followed, given versions by the key, and beside the judge, by the manifests of docs/ (13 min, 4 more the first time).
+	@$(MAKE) --no-print-directory local-cluster
+	$(call stage,stock Tritons as pods,13 min and 4 more the first time,settings="$$($(LOCALCLUSTER) env)"; eval "$$settings"; $(PY) -m pytest -s tests/neighbours/pods)
+
 .PHONY: test-neighbours-mlflow
 test-neighbours-mlflow: mlflow-venv ## A real MLflow: models in it are read, and accepted versions registered, by its REST API (4 min, 4 more the first time).
 	$(call stage,an object store,3 min the first time and nothing after,$(LOCALCLUSTER) binaries storage)
 	$(call stage,a real MLflow,4 min,RETUNE_MLFLOW="$(MLFLOW)" $(PY) -m pytest tests/neighbours/servers/test_mlflow.py tests/neighbours/servers/test_mlflow_registers.py)
+
+# npm installs by the digests of the lock, which names no registry; no package's script is run.
+.PHONY: azurite
+azurite: ## Install Microsoft's emulator of Azure Blob Storage, which tests then use (2 min the first time).
+	@command -v npm >/dev/null || { echo 'npm is not on PATH; it comes with Node.js and installs Azurite.' >&2; exit 1; }
+	@cmp --silent tests/storage/azurite/package-lock.json "$(AZURITE)/installed.json" || { \
+		echo 'Installing Azurite: about 2 min ...'; rm -rf "$(AZURITE)"; mkdir -p "$(AZURITE)"; \
+		cp tests/storage/azurite/package.json tests/storage/azurite/package-lock.json "$(AZURITE)"; \
+		(cd "$(AZURITE)" && npm ci --ignore-scripts --no-audit --no-fund); \
+		cp tests/storage/azurite/package-lock.json "$(AZURITE)/installed.json"; }
+
+.PHONY: test-neighbours-azure
+test-neighbours-azure: $(STAMP) azurite ## az:// as a store and a source, on Microsoft's emulator (3 min, 2 more the first time).
+	$(call stage,az:// on Azurite,3 min,RETUNE_AZURITE="$(AZURITE)" $(PY) -m pytest -n 2 --dist loadfile -k az tests/storage)
 
 .PHONY: test-neighbours-oci
 test-neighbours-oci: fetcher-venv ## Bundles as images in a real registry, pulled by tools of others (2 min, 3 more the first time).
@@ -306,8 +341,9 @@ server-venvs: runtime-wheel
 	$(foreach server,$(SERVERS),$(call install_server,$(server)))
 
 .PHONY: test-neighbours-servers
-test-neighbours-servers: server-venvs ## The quickstarts of examples/servers as real servers of a real bundle, whole and damaged (3 min, 5 more the first time).
-	$(call stage,real servers,3 min,RETUNE_SERVERS="$(SERVER_VENVS)" $(PY) -m pytest tests/neighbours/servers/test_quickstarts.py)
+test-neighbours-servers: server-venvs ## The quickstarts of examples/servers as real servers of a real bundle, whole and damaged, and a Ray Serve that is given versions while it runs (5 min, 5 more the first time).
+	$(call stage,real servers,5 min,RETUNE_SERVERS="$(SERVER_VENVS)" $(PY) -m pytest tests/neighbours/servers/test_quickstarts.py \
+		tests/neighbours/servers/test_agent_ray.py)
 
 .PHONY: test-demo
 test-demo: $(STAMP) ## make demo from nothing, and what it printed held against what it left; for every night (15 min).
@@ -325,8 +361,8 @@ test-optimizer: $(STAMP) ## Tests of what needs torch or OpenVINO, inside the op
 	$(call stage,tests in the optimizer image,10 min,$(IN_OPTIMIZER) -n 2 -m torch tests/optimizer tests/jobs tests/unit/jobs)
 
 .PHONY: test-monitor
-test-monitor: $(STAMP) ## Tests of what needs Evidently, inside the monitor image (1 min, 3 more the first time).
-	$(call stage,tests in the monitor image,1 min,$(IN_MONITOR) -m tests.optimizer -n 2 tests/monitor)
+test-monitor: $(STAMP) ## Tests of what needs Evidently, inside the monitor image (5 min, 3 more the first time).
+	$(call stage,tests in the monitor image,5 min,$(IN_MONITOR) -m tests.optimizer -n 2 tests/monitor)
 
 .PHONY: test-foreign-slice
 test-foreign-slice: local-venv ## The same for six of the models (5 min).
@@ -355,6 +391,10 @@ bench-watching: $(STAMP) ## Measure the watch over 10, 100 and 1000 champions: l
 	@$(LOCALCLUSTER) binaries
 	@$(PY) -m tests.bench.watching
 
+.PHONY: bench-check-host
+bench-check-host: $(STAMP) ## What checks of 100 models cost with a check host and without: CPU, memory, lateness (8 min; ARGS="1000" for more).
+	@$(IN_MONITOR) -m tests.bench.check_host $(ARGS)
+
 .PHONY: bench-verdicts
 bench-verdicts: $(STAMP) ## How often a verdict deceives on rare classes, with the old defaults beside (20 min; ARGS="--draws 15" for more).
 	@$(PY) -m tests.bench.verdicts $(ARGS)
@@ -379,7 +419,7 @@ bench-stores: $(STAMP) ## What stores of objects cost beside a shared folder, ho
 	@PYTHONPATH=operator:. $(PY) -m tests.bench.stores --drivers "$(RDB)" $(ARGS)
 
 .PHONY: bench-servers
-bench-servers: $(STAMP) ## Whether the quickstarts of examples/servers show the judged speed (7 min, 5 more the first time).
+bench-servers: $(STAMP) ## Whether the quickstarts of examples/servers show the judged speed (9 min, 5 more the first time).
 	@$(MAKE) --no-print-directory server-venvs
 	@RETUNE_SERVERS="$(SERVER_VENVS)" PYTHONPATH=operator:. $(PY) -m tests.bench.servers
 
@@ -390,6 +430,35 @@ bench-capturing: $(STAMP) ## What capturing requests costs the example's server,
 .PHONY: bench-monitoring
 bench-monitoring: $(STAMP) ## False alarms, delays and cost of drift checks, beside Evidently's defaults (60 min).
 	@$(IN_MONITOR) -m tests.bench.monitoring
+
+# What a check, a search and a judge need in one process, from the locks, and the two packages whose data is played.
+STREAMS := $(CACHE)/downloads/streams
+
+.PHONY: bench-streams
+bench-streams: local-venv ## A year of flights and four of a census through the real loop, beside other ways to retrain (about 30 min on one core, 2 more the first time; ARGS="--streams flights" for one).
+	@cat requirements/monitor.txt requirements/neighbours/streams.txt "$(LOCAL)/lock.txt" | cmp --silent - "$(STREAMS)/lock.txt" || { \
+		echo 'Installing Evidently, flights and census: about 2 min ...'; rm -rf "$(STREAMS)"; \
+		$(PIP) --require-hashes --target "$(STREAMS)/monitor" --requirement requirements/monitor.txt; \
+		$(PIP) --require-hashes --no-build-isolation --target "$(STREAMS)/data" --requirement requirements/neighbours/streams.txt; \
+		cat requirements/monitor.txt requirements/neighbours/streams.txt "$(LOCAL)/lock.txt" > "$(STREAMS)/lock.txt"; }
+	@PYTHONPATH="operator:.:$(STREAMS)/monitor" OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 nice $(IN_LOCAL) -m tests.bench.streams \
+		--packages "$(STREAMS)/data" $(ARGS)
+
+.PHONY: bench-estimates
+bench-estimates: $(STAMP) ## Estimates of quality without labels on fourteen shifts whose labels are known (4 min; ARGS="--nannyml PYTHON" for NannyML's CBPE beside, with an interpreter that has it and statsmodels).
+	@cmp --silent requirements/neighbours/streams.txt "$(STREAMS)/data/lock.txt" || { \
+		echo 'Downloading flights and census ...'; rm -rf "$(STREAMS)/data"; \
+		$(PIP) --require-hashes --no-build-isolation --target "$(STREAMS)/data" --requirement requirements/neighbours/streams.txt \
+		&& cp requirements/neighbours/streams.txt "$(STREAMS)/data/lock.txt"; }
+	@PYTHONPATH=operator:. OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 nice $(PY) -m tests.bench.estimates --packages "$(STREAMS)/data" $(ARGS)
+
+.PHONY: bench-asking
+bench-asking: $(STAMP) ## What labels that `retune labels suggest` asks for are worth beside labels at random, on eleven shifts (5 min).
+	@cmp --silent requirements/neighbours/streams.txt "$(STREAMS)/data/lock.txt" || { \
+		echo 'Downloading flights and census ...'; rm -rf "$(STREAMS)/data"; \
+		$(PIP) --require-hashes --no-build-isolation --target "$(STREAMS)/data" --requirement requirements/neighbours/streams.txt \
+		&& cp requirements/neighbours/streams.txt "$(STREAMS)/data/lock.txt"; }
+	@PYTHONPATH=operator:. OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 nice $(PY) -m tests.bench.asking --packages "$(STREAMS)/data" $(ARGS)
 
 PEERS := $(CACHE)/downloads/peers
 
@@ -418,6 +487,7 @@ cluster-status: $(STAMP) ## Say what runs and where its logs are.
 	@$(LOCALCLUSTER) status
 
 images: $(STAMP) ## Build the images and load them into the local cluster (8 min the first time).
+	$(call room,5,an image build)
 	@$(LOCALCLUSTER) images
 
 .PHONY: boms
@@ -426,6 +496,7 @@ boms: $(STAMP) ## Write the bill of materials of every image to out/images, in C
 
 .PHONY: local-cluster given-cluster
 local-cluster: cluster-up
+	$(call room,5,an image build)
 	@$(LOCALCLUSTER) images operator optimizer monitor digits-server
 
 given-cluster:

@@ -29,6 +29,7 @@ COMMANDS = {
     "inspect": "optimizer_jobs.commands.inspection.command:run",
     "survey": "optimizer_jobs.commands.survey:run",
     "render": "optimizer_jobs.commands.render:run",
+    "suggest": "optimizer_jobs.commands.suggest.command:run",
     "baseline": "optimizer_jobs.commands.baseline:run",
     "gather": "optimizer_jobs.commands.gather.command:run",
     "search": "optimizer_jobs.commands.search.command:run",

@@ -30,6 +30,7 @@ from retune.contract.results import (
     JudgeResult,
     RegisterResult,
     SearchResult,
+    SegmentVerdict,
     ServedBundle,
     Shadowed,
     SignalVerdict,
@@ -146,10 +147,17 @@ def check(
     *,
     drift: Verdicts = Verdicts.CLEAR,
     quality: Verdicts | None = None,
+    headroom: Verdicts | None = None,
     estimated: bool = False,
     artifact: str | None = None,
+    independent: int = 900,
+    labelled: int | None = None,
+    segments: dict[str, Verdicts] | None = None,
 ) -> CheckResult:
-    """Return what a check says of a window: nothing drifted, unless told otherwise."""
+    """Return what a check says of a window of 900 rows: nothing drifted, unless told otherwise.
+
+    `independent` rows decide of quality, and `labelled` ones have a label; None: the check does not say how many have.
+    """
 
     def said(verdict: Verdicts, value: str) -> SignalVerdict:
         return SignalVerdict(
@@ -163,11 +171,27 @@ def check(
         champion_digest=request.champion.digest,
         samples=900,
         drift=said(drift, "0.5" if drift is Verdicts.BREACH else "0"),
-        quality=said(quality, "0.7").model_copy(update={"estimated": estimated}) if quality else None,
+        quality=said(quality, "0.7").model_copy(update={"estimated": estimated, "samples": independent})
+        if quality
+        else None,
+        headroom=said(headroom, "0.06") if headroom else None,
+        segment=_segment(segments) if segments else None,
+        segments=tuple(
+            SegmentVerdict(name=name, verdict=verdict, value="0.7", reference="0.9", samples=60, rows=90)
+            for name, verdict in (segments or {}).items()
+        ),
         labelled_window=request.labelled.index if request.labelled else None,
+        labelled_rows=labelled,
         artifact_digest=artifact or followed,
         report=f"{request.store}/monitoring/w{request.window.index}/report.html",
     )
+
+
+def _segment(segments: dict[str, Verdicts]) -> SignalVerdict:
+    """Return the verdict on all segments together: that on the first, which is the worst."""
+    name, verdict = next(iter(segments.items()))
+    words = f"{name}: accuracy 0.7, was 0.9 on the reference, 60 labelled rows; the whole shows no loss (0.9, was 0.9)."
+    return SignalVerdict(verdict=verdict, reason=f"Said{verdict}", message=words, value="0.7", samples=60)
 
 
 def _short(request: SearchRequest) -> str:

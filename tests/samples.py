@@ -4,11 +4,12 @@ import copy
 from typing import Any
 
 from retune.api.model import Data, Model
-from retune.api.monitoring import Drift, Quality, Refresh
+from retune.api.monitoring import Drift, Quality
 from retune.api.objects import ModelOptimization, ObjectMeta
 from retune.api.production import Labels, Production
 from retune.api.registry import Registry
 from retune.api.spec import ModelOptimizationSpec
+from retune.api.triggers import Refresh
 from retune.contract.requests import (
     BaselineRequest,
     BundleRef,

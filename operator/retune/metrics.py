@@ -12,20 +12,20 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from retune.api.monitoring import TriggerReason
 from retune.api.objects import ModelOptimization
 from retune.api.status import ConditionStatus, ConditionType, ModelOptimizationStatus, Outcome, Stage
+from retune.api.triggers import TriggerReason
 from retune.api.watched import MonitoringStatus, Verdict
 from retune.cluster.kinds import Kind, watched
 from retune.notify.delivery import OUTCOMES
-from retune.plan.watch.alarms import DRIFT, ESTIMATE, QUALITY
+from retune.plan.watch.alarms import DRIFT, ESTIMATE, QUALITY, SEGMENT
 from retune.plan.watch.lateness import lateness
 from retune.work_queue import Queue
 
 RESULTS = ("changed", "unchanged", "error")
 WATCHED = watched(["Deployment"])
 """The kinds that every operator watches."""
-WATCHED_SIGNALS = (DRIFT, QUALITY, ESTIMATE, "Performance")
+WATCHED_SIGNALS = (DRIFT, QUALITY, SEGMENT, ESTIMATE, "Performance")
 """Performance stands for every live signal, whose names users choose."""
 VERBS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 ROLLBACK_REASONS = (

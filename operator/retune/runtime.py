@@ -108,6 +108,7 @@ class Operator:
             stack.push_async_callback(asyncio.to_thread, self.client.close)
             stack.push_async_callback(self.scraper.close)
             stack.push_async_callback(self.live.close)
+            stack.push_async_callback(self.reader.close)
             if self.notifier is not None:
                 stack.push_async_callback(self.notifier.close)
             for number in (signal.SIGTERM, signal.SIGINT):

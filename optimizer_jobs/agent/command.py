@@ -4,7 +4,6 @@ import argparse
 import os
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from optimizer_jobs.agent.following import LOOK_SECONDS, Follower
 from optimizer_jobs.agent.opening import as_uri
 from optimizer_jobs.agent.pages import pages
 from optimizer_jobs.agent.rendering import render_for
+from optimizer_jobs.agent.scratch import private_folder
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.progress import say
 from optimizer_jobs.serving.running import RunningServer
@@ -101,11 +101,11 @@ def _follow(arguments: argparse.Namespace) -> None:
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    with tempfile.TemporaryDirectory(prefix="follow-", ignore_cleanup_errors=True) as scratch:
+    with private_folder() as scratch:
         uris = dict[str, str]()
         server = _server(arguments, uris)
         tries = arguments.server != _RAY
-        follower = Follower(server, arguments.name, arguments.wanted, Path(scratch), uris=uris, tries=tries)
+        follower = Follower(server, arguments.name, arguments.wanted, scratch, uris=uris, tries=tries)
         with pages(follower, port=arguments.port):
             while not ended.is_set():
                 follower.look()

@@ -42,6 +42,8 @@ class Standing:
     """Digest of the bundle that golden requests have proved, and that the server still says it serves."""
     fault: str | None = None
     """Why the server does not serve what is wanted, as a sentence."""
+    reason: Reason | None = None
+    """The same as a word, for programs."""
     failures: int = 0
     """Attempts that failed in a row."""
     loads: int = 0
@@ -85,21 +87,21 @@ class Follower:
         try:
             self._heed(read_wanted(self.wanted))
         except JobError as error:
-            self._failed(sentence_of(error), passes=error.reason is Reason.SERVER_UNREACHABLE)
+            self._failed(sentence_of(error), error.reason)
         except OSError as error:
-            self._failed(f"{self.scratch}: {error}.", passes=False)
+            self._failed(f"{self.scratch}: {error}.", Reason.UNEXPECTED)
         return self.standing
 
     def _heed(self, wanted: str | None) -> None:
         if wanted != self.standing.wanted:
-            self.standing = replace(self.standing, wanted=wanted, failures=0, fault=None)
+            self.standing = replace(self.standing, wanted=wanted, failures=0, fault=None, reason=None)
             self._not_before = 0.0
         if wanted is None:
-            self.standing = replace(self.standing, failures=0, fault=None)
+            self.standing = replace(self.standing, failures=0, fault=None, reason=None)
             self._say("nothing is wanted, so the server keeps what it serves")
         elif self.clock() >= self._not_before:
             self._follow(wanted)
-            self.standing = replace(self.standing, failures=0, fault=None)
+            self.standing = replace(self.standing, failures=0, fault=None, reason=None)
         else:
             self._keep_former()
 
@@ -191,19 +193,19 @@ class Follower:
         for other in [key for key, known in self._opened.items() if key != uri and known is not self._proved]:
             shutil.rmtree(self._opened.pop(other).folder.parent, ignore_errors=True)
 
-    def _failed(self, why: str, *, passes: bool) -> None:
+    def _failed(self, why: str, reason: Reason) -> None:
         """Note a failure, after which the next attempt has to wait; what was proved before is kept.
 
         Args:
             why: The fault, as a sentence.
-            passes: Whether it passes by itself, as that of a server that starts does.
+            reason: The same as a word; that of a server that starts passes by itself, so that it is tried again soon.
         """
         self._keep_former()
         failures = self.standing.failures + 1
-        longest = _STARTING_SECONDS if passes else _LONGEST_SECONDS
+        longest = _STARTING_SECONDS if reason is Reason.SERVER_UNREACHABLE else _LONGEST_SECONDS
         pause = min(LOOK_SECONDS * 2 ** min(failures - 1, 16), longest)
         self._not_before = self.clock() + pause
-        self.standing = replace(self.standing, fault=why, failures=failures)
+        self.standing = replace(self.standing, fault=why, reason=reason, failures=failures)
         kept = f" Bundle {self.standing.served} serves on." if self.standing.served else ""
         self._say(f"{why}{kept}")
 

@@ -52,6 +52,7 @@ def told(standing: Standing) -> dict[str, Any]:
         "served": standing.served,
         "modelVersion": str(number_of(standing.served)) if standing.served else None,
         "fault": standing.fault,
+        "reason": standing.reason,
         "failures": standing.failures,
         "loads": standing.loads,
     }

@@ -5,12 +5,12 @@ Kubernetes may run an init container more than once for one pod, so what an earl
 
 import json
 import shutil
-import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from optimizer_jobs.agent.opening import fetched
+from optimizer_jobs.agent.scratch import private_folder
 from optimizer_jobs.data.volumes import file_digest
 from optimizer_jobs.errors import JobError, store_access
 from optimizer_jobs.models.bundle import Bundle, Lineage, make_bundle
@@ -55,10 +55,10 @@ def render_for(uri: str, server: Server, *, name: str, into: Path, threads: int 
         JobError: There is nothing, it is damaged, the server cannot serve it, or the folder cannot be written. What was
             in the folder is left as it was.
     """
-    with tempfile.TemporaryDirectory(prefix="bundle-", ignore_cleanup_errors=True) as scratch, store_access(str(into)):
-        found = fetched(uri, into=Path(scratch))
+    with private_folder() as scratch, store_access(str(into)):
+        found = fetched(uri, into=scratch)
         delivered = not isinstance(found, Bundle)
-        bundle = found if isinstance(found, Bundle) else _as_bundle(found, uri, Path(scratch), threads=threads)
+        bundle = found if isinstance(found, Bundle) else _as_bundle(found, uri, scratch, threads=threads)
         made = _replaced(bundle, server, name=name, into=into, delivered=delivered)
     return Prepared(
         digest=None if delivered else bundle.digest,

@@ -121,9 +121,7 @@ def _measured(
     session = open_session(bundle, threads_limit=request.threads)
     held_out = joined([splits[name] for name in ("validation", "test") if name in splits])
     usual = usual_size(request.serving.mix)
-    reference = store_reference(
-        request.store, bundle.digest, session, held_out, keep=keep, seed=request.seed, batch=usual
-    )
+    reference = store_reference(request.store, bundle, session, held_out, keep=keep, seed=request.seed, batch=usual)
     rows = splits.get("test", splits["validation"])
     yardstick = Yardstick.of_model(request.model)
     mix, seed = request.serving.mix, request.seed

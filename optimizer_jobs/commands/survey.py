@@ -108,6 +108,7 @@ _TECHNIQUES: Mapping[str, Ways] = {
         "smoothed transformers": ("nncf",),
         "trained in 8 bits": _NETWORKS,
     },
+    TechniqueType.RECALIBRATION: {"classifiers": ()},
 }
 _ENGINES: Mapping[str, Ways] = {
     EngineName.ONNX_RUNTIME: {"judges and serves by default": ()},

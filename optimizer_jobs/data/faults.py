@@ -24,6 +24,8 @@ _ABSENT = frozenset({"404", "NotFound", "NoSuchKey", "NoSuchBucket", "NoSuchVers
 """S3 error codes for an object that does not exist."""
 UNSIGNED = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "AuthorizationHeaderMalformed", "400"})
 """S3 error codes, with status 400, for a session or region that is not taken; HEAD says only the last."""
+_UNKNOWN = frozenset({"ResourceNotFound", "PublicAccessNotPermitted", "InvalidAuthenticationInfo"})
+"""Azure's error codes for whom it does not know, beside those with a status that says so."""
 
 
 def reason(what: What, kind: Kind) -> Reason:
@@ -118,8 +120,23 @@ def identity_fault(error: BaseException) -> str | None:
     return f"the pod's identity is not given the role {os.environ.get(_ROLE)} ({said})."
 
 
+def azure_answer(error: BaseException) -> tuple[int, str] | None:
+    """Return HTTP status and error code of an error of Azure's library; None of any other.
+
+    Of a container that is not public, Azure tells a stranger that it is not there, or that he is in conflict with it;
+    that is status 401 here.
+    """
+    status, code = getattr(error, "status_code", None), getattr(error, "error_code", None)
+    if not type(error).__module__.startswith("azure.") or not isinstance(status, int):
+        return None
+    name = str(getattr(code, "value", code) or "")
+    return (401 if name in _UNKNOWN else status), name
+
+
 def _status(error: BaseException) -> int | None:
     """Return the HTTP status that a library's error carries."""
+    if found := azure_answer(error):
+        return found[0]
     answer = getattr(error, "response", None)
     if isinstance(answer, dict):
         status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")

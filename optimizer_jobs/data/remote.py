@@ -1,15 +1,18 @@
-"""Open the file systems of s3://, gs:// and https:// URIs with credentials from the environment.
+"""Open the file systems of s3://, gs://, az:// and https:// URIs with credentials from the environment.
 
 In the cluster, the environment comes from the Secret that the spec names. Never uses the credentials of the machine
 itself, and never follows a redirect to another host.
 """
 
+import base64
 import json
 import os
+import re
 import ssl
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from fsspec import AbstractFileSystem
 
@@ -21,6 +24,7 @@ from retune.contract.paths import CREDENTIALS_VARIABLE
 CREDENTIALS: Mapping[str, str] = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
     "gs": "GOOGLE_CREDENTIALS, the JSON key of a service account",
+    "az": "AZURE_STORAGE_ACCOUNT, and AZURE_STORAGE_KEY or AZURE_STORAGE_SAS_TOKEN",
     "https": "HTTPS_TOKEN, and in HTTPS_HOST the host that it is for",
     "mlflow": "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
 }
@@ -28,6 +32,7 @@ CREDENTIALS: Mapping[str, str] = {
 
 _SHOWN: Mapping[str, tuple[str, ...]] = {
     "gs": ("GOOGLE_CREDENTIALS",),
+    "az": ("AZURE_STORAGE_KEY", "AZURE_STORAGE_SAS_TOKEN", "AZURE_FEDERATED_TOKEN_FILE"),
     "https": ("HTTPS_TOKEN",),
     "mlflow": ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME"),
 }
@@ -35,6 +40,7 @@ _SHOWN: Mapping[str, tuple[str, ...]] = {
 _KEYS = tuple(dict.fromkeys(key for keys in CREDENTIAL_KEYS.values() for key in keys))
 """What a Secret with credentials may hold."""
 _S3_ENDPOINTS, _GS_ENDPOINT = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"), "STORAGE_EMULATOR_HOST"
+_AZ_ENDPOINT = "AZURE_STORAGE_SERVICE_ENDPOINT"
 """Variables by which the libraries ask another server than the cloud's own."""
 _ATTEMPTS = 3
 _BLOCK = 8 << 20
@@ -44,8 +50,8 @@ def open_system(scheme: str, host: str, *, writes: bool = False) -> AbstractFile
     """Return the file system of a scheme.
 
     Args:
-        scheme: `s3`, `gs` or `https`.
-        host: The server of an https URI, and otherwise the bucket.
+        scheme: `s3`, `gs`, `az` or `https`.
+        host: The server of an https URI, and otherwise the bucket or container.
         writes: Whether it is a store, which is written to; the rest is opened with as few rights as it needs.
 
     Raises:
@@ -129,6 +135,35 @@ def _service_account(rights: str) -> object | None:
     return account
 
 
+def _az(container: str, rights: str) -> AbstractFileSystem:  # noqa: ARG001 - one account for all, with its own rights
+    from optimizer_jobs.data.containers import Account, AzureSystem
+
+    check_endpoint(_AZ_ENDPOINT)
+    name, endpoint = os.environ.get("AZURE_STORAGE_ACCOUNT", ""), os.environ.get(_AZ_ENDPOINT)
+    if not re.fullmatch("[a-z0-9]{3,24}", name):
+        raise CredentialsError(
+            "AZURE_STORAGE_ACCOUNT, the name of the storage account that has the container, is none."
+        )
+    return AzureSystem(Account(endpoint or f"https://{name}.blob.core.windows.net", _azure_credential(name)))
+
+
+def _azure_credential(account: str) -> Any:
+    """Return what Azure is to know the Job by: a key before a token, and both before the pod's own identity."""
+    from azure.core.credentials import AzureNamedKeyCredential, AzureSasCredential
+
+    from optimizer_jobs.data.identity import TOKEN_FILE, FederatedCredential
+
+    if key := os.environ.get("AZURE_STORAGE_KEY"):
+        try:
+            base64.b64decode(key, validate=True)
+        except ValueError as error:
+            raise CredentialsError("AZURE_STORAGE_KEY is no key of a storage account, which is in Base64.") from error
+        return AzureNamedKeyCredential(account, key)
+    if token := os.environ.get("AZURE_STORAGE_SAS_TOKEN"):
+        return AzureSasCredential(token)
+    return FederatedCredential() if os.environ.get(TOKEN_FILE) else None
+
+
 def _https(host: str, rights: str) -> AbstractFileSystem:  # noqa: ARG001 - nothing is written there
     from fsspec.implementations.http import HTTPFileSystem
 
@@ -160,4 +195,4 @@ def _ca_file() -> str | None:
     return str(path)
 
 
-_SYSTEMS: dict[str, Callable[[str, str], AbstractFileSystem]] = {"s3": _s3, "gs": _gs, "https": _https}
+_SYSTEMS: dict[str, Callable[[str, str], AbstractFileSystem]] = {"s3": _s3, "gs": _gs, "az": _az, "https": _https}

@@ -19,7 +19,7 @@ from optimizer_jobs.errors import JobError
 from retune.api.base import FileUri
 from retune.contract.results import Reason
 
-REMOTE = ("s3", "gs", "https")
+REMOTE = ("s3", "gs", "az", "https")
 """URI schemes of files on servers."""
 
 _FILE: TypeAdapter[str] = TypeAdapter(FileUri)
@@ -92,5 +92,5 @@ def _remote(scheme: str, uri: str) -> Location:
 _SECRET_HELP = "Create or correct the Secret that spec.execution.credentials.secretName names."  # noqa: S105 - a sentence
 _HELP = {
     False: VOLUME_HELP,
-    True: "Give pvc://CLAIM/PATH, s3://BUCKET/PATH, gs://BUCKET/PATH or https://HOST/PATH.",
+    True: "Give pvc://CLAIM/PATH, s3://BUCKET/PATH, gs://BUCKET/PATH, az://CONTAINER/PATH or https://HOST/PATH.",
 }

@@ -7,6 +7,7 @@ for few rows, for shares near 0 or 1, and for two models that never disagree. No
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,9 +77,16 @@ def wilson(successes: int, rows: int, *, confidence: float) -> Interval:
     """Return the share of successes among rows with its Wilson score interval; raises ValueError for no rows."""
     if rows < 1:
         raise ValueError("a share needs at least one row")
-    bounds = binomtest(successes, rows).proportion_ci(confidence_level=confidence, method="wilson")
+    low, high = _wilson_bounds(successes, rows, confidence)
     share = successes / rows
-    return Interval(value=share, low=min(float(bounds.low), share), high=max(float(bounds.high), share), samples=rows)
+    return Interval(value=share, low=min(low, share), high=max(high, share), samples=rows)
+
+
+@lru_cache(maxsize=1024)
+def _wilson_bounds(successes: int, rows: int, confidence: float) -> tuple[float, float]:
+    """Return both ends; kept, because the columns of a window mostly ask for the same share of the same rows."""
+    bounds = binomtest(successes, rows).proportion_ci(confidence_level=confidence, method="wilson")
+    return float(bounds.low), float(bounds.high)
 
 
 def paired_difference(

@@ -23,7 +23,7 @@ class _Bucket:
 
 
 def destination(uri: str) -> Path | Destination:
-    """Return where files for the folder at pvc://, file://, s3:// or gs:// go; nothing is asked yet.
+    """Return where files for the folder at pvc://, file://, s3://, gs:// or az:// go; nothing is asked yet.
 
     Raises:
         JobError: The address is malformed or must not be connected to, or the credentials cannot be used.

@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 PREDICTION, CONFIDENCE = "prediction", "confidence"
+WIDE = 100
+"""An input with more values in a row counts as one column."""
+
+
+def is_wide(values: Array) -> bool:
+    """Return whether an input (N, ...) counts as one column: a numeric tensor, or more than WIDE columns."""
+    numeric = values.dtype.kind in "biuf"
+    return numeric and (values.ndim > 2 or (values.ndim == 2 and values.shape[1] > WIDE))
 
 
 def table(
@@ -63,10 +71,24 @@ def _inputs(rows: Captured | Rows, signature: Signature, names: Sequence[str] | 
     for spec in signature.inputs:
         values = rows.inputs[spec.name]
         flat = values.reshape(len(values), -1) if len(values) else values.reshape(0, spec.row_size)
-        generated = column_names(spec, values.shape[1:])
-        fits = names is not None and len(signature.inputs) == 1 and len(names) == len(generated)
-        columns += zip(names if names is not None and fits else generated, flat.T, strict=True)
+        columns += zip(input_columns(spec, values.shape[1:], signature, names), flat.T, strict=True)
     return columns
+
+
+def input_columns(
+    spec: TensorSpec, shape: tuple[int, ...], signature: Signature, names: Sequence[str] | None
+) -> Sequence[str]:
+    """Return the name of each column of an input.
+
+    Args:
+        spec: The input.
+        shape: Shape of a row.
+        signature: The inputs that the table has.
+        names: Column names of the data set, if they are known.
+    """
+    generated = column_names(spec, shape)
+    fits = names is not None and len(signature.inputs) == 1 and len(names) == len(generated)
+    return names if names is not None and fits else generated
 
 
 def _predicted(rows: Captured, task: Task, classes: Sequence[int | str], reading: Reading | None) -> dict[str, Array]:

@@ -90,7 +90,7 @@ def folder(uri: str) -> Location:
             Reason.REQUEST_INVALID,
             uri,
             "https:// has no way to list a folder.",
-            "Give a folder on pvc://, s3:// or gs://.",
+            "Give a folder on pvc://, s3://, gs:// or az://.",
         )
     return resolve(uri, refused=Reason.DATA_FORBIDDEN, remote=True)
 

@@ -1,7 +1,7 @@
 """Labels that arrive later than the requests: they are joined with captured rows by request id and row number.
 
 A newer file corrects an older one. Labels that contradict each other within one file are not used but counted, and so
-are labels of requests that were not captured.
+are labels of requests that are not among the rows: of other times, or never captured.
 """
 
 import tempfile
@@ -38,7 +38,7 @@ Array = NDArray[Any]
 Key = tuple[str, int]
 
 CONTRADICTING = "labels that contradict each other"
-UNKNOWN = "labels of requests that were not captured"
+UNKNOWN = "labels of requests of other times, or that were not captured"
 
 UNWEIGHTED = "labels without a weight of at least 0"
 
@@ -74,6 +74,11 @@ class Truth:
     """(M,): what each row belongs to; None where the spec names no column of groups."""
     weights: NDArray[np.float64] | None = None
     """(M,): how much each row counts; None where the spec names no column of weights."""
+
+    def take(self, kept: Array) -> "Truth":
+        """Return what is known of some of the rows: a mask (M,), or their places."""
+        groups, weights = (None if values is None else values[kept] for values in (self.groups, self.weights))
+        return Truth(self.labels[kept], groups, weights)
 
 
 @dataclass

@@ -112,7 +112,7 @@ def read_file(source: IO[bytes], signature: Signature, *, name: str, choose: Cho
         columns = layout.columns(signature)
         words = [column for column, spec in columns.items() if spec.dtype == TEXT and layout.scalar(spec)]
         with memory_told(), open_parquet(source, repetitive=[layout.REQUEST_ID, layout.MODEL, *words]) as file:
-            if not _is_capture(file.schema_arrow):
+            if not is_capture(file.schema_arrow):
                 tally.set_aside["files of another layout"] += 1
             elif not file.metadata.num_rows:
                 tally.set_aside["empty files"] += 1
@@ -122,7 +122,7 @@ def read_file(source: IO[bytes], signature: Signature, *, name: str, choose: Cho
         tally.set_aside["files that cannot be read"] += 1
 
 
-def _is_capture(schema: pa.Schema) -> bool:
+def is_capture(schema: pa.Schema) -> bool:
     """Return whether a file has the key columns, with types that can be converted to theirs."""
     kinds = {name: kind_of(schema, name) for name in layout.KEYS}
     if None in kinds.values():

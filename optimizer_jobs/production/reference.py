@@ -1,10 +1,11 @@
 """The reference: rows with the model's answers that live windows are compared with, and their labels where known.
 
 A reference is written once for a bundle or a run, as a file in the capture format with a further column `label`, which
-may have missing values, and with columns `group` and `weight` where the rows have them.
+may have missing values, and with columns `group` and `weight` where the rows have them. Its metadata has what each
+column carries.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pyarrow import parquet
 from optimizer_jobs.data.fetch import fetch
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.production import layout
+from optimizer_jobs.production.carried import EARLIER, Carried, read, written
 from optimizer_jobs.production.columns import Mask
 from optimizer_jobs.production.reading import Part, Tally, joined, read_file
 from optimizer_jobs.production.windows import Captured, captured_of
@@ -46,6 +48,8 @@ class Reference:
     """(N,): what each row belongs to; None where that is not known."""
     weights: NDArray[np.float64] | None = None
     """(N,): how much each row counts; None where all count alike."""
+    carried: Carried = field(default_factory=lambda: Carried(unknown=EARLIER))
+    """What each column carries of the answers."""
 
 
 def of_bundle(store: str, digest: str) -> str:
@@ -78,6 +82,8 @@ def write_reference(path: Path, reference: Reference, signature: Signature) -> N
     table = pa.Table.from_arrays(arrays, schema=schema).append_column(LABEL, pa.array(labels))
     for name, values in ((GROUP, reference.groups), (WEIGHT, reference.weights)):
         table = table if values is None else table.append_column(name, pa.array(values.tolist()))
+    if reference.carried.unknown != EARLIER:
+        table = table.replace_schema_metadata({**table.schema.metadata, **written(reference.carried)})
     parquet.write_table(table, path, compression="zstd", row_group_size=4096)
 
 
@@ -114,6 +120,7 @@ def read_reference(uri: str, signature: Signature, *, into: Path, digest: str | 
         np.empty(0) if labels is None else np.asarray(labels.drop_null().to_pylist()),
         groups=None if groups is None else np.asarray(groups.to_pylist()),
         weights=None if weights is None else np.asarray(weights.to_pylist(), dtype=np.float64),
+        carried=read(parquet.read_schema(copy).metadata),
     )
 
 

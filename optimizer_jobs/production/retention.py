@@ -1,7 +1,7 @@
 """Remove captured files after their retention, where that is asked for. Never touches what Retune has not written.
 
-A captured file has a mark in its metadata. One that was never finished has none, but a name that only the writer gives.
-Only volumes are cleaned. A bucket has its own lifecycle rules, and the Job's credentials need no right to delete there.
+A captured file has a mark in its metadata. One that was never finished has none, but a name that only the writer gives;
+in a bucket there are none of those.
 """
 
 import os
@@ -9,13 +9,14 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 import pyarrow as pa
 from pyarrow import parquet
 
 from optimizer_jobs.errors import store_access
 from optimizer_jobs.production import files, layout
-from optimizer_jobs.progress import say
+from optimizer_jobs.production.bucket_retention import prune_bucket
 from retune.api.production import Production
 
 _UNFINISHED = re.compile(r"\.[A-Za-z0-9_.-]{1,200}-[0-9a-f]{8}-[0-9]{6,12}\.parquet")
@@ -33,14 +34,13 @@ def prune(production: Production, *, now: int) -> int:
         The number of removed files.
 
     Raises:
-        JobError: A file cannot be removed.
+        JobError: A file on a volume cannot be removed; what a bucket refuses is told instead.
     """
     kept, base = production.kept_seconds, files.folder(production.uri)
     if kept is None:
         return 0
     if base.remote:
-        say(f"  {production.uri} is in a bucket, whose own lifecycle rules remove what is old")
-        return 0
+        return prune_bucket(base, is_marked, before=now - kept, seed=now)
     with store_access(production.uri):
         return sum(_remove(folder) for folder in _ended(base.local, before=now - kept))
 
@@ -83,6 +83,11 @@ def _is_ours(path: Path) -> bool:
     if _UNFINISHED.fullmatch(path.name):
         return True
     with suppress(OSError, ValueError, pa.ArrowException):
-        written = parquet.read_schema(path).metadata or {}
-        return all(written.get(name.encode()) == value.encode() for name, value in layout.FORMAT.items())
+        return is_marked(path)
     return False
+
+
+def is_marked(file: Path | IO[bytes] | pa.NativeFile) -> bool:
+    """Whether a Parquet file has the writer's mark; raises OSError, ValueError or ArrowException where it is none."""
+    written = parquet.read_schema(file).metadata or {}
+    return all(written.get(name.encode()) == value.encode() for name, value in layout.FORMAT.items())

@@ -226,5 +226,5 @@ def require_conditional(store: Store) -> None:
             Kind.CONDITION,
             store.uri,
             found.words,
-            "Use a server that honours If-None-Match (S3) or ifGenerationMatch (Google), or a pvc:// store.",
+            "Use a server that honours If-None-Match (S3, Azure) or ifGenerationMatch (Google), or a pvc:// store.",
         )

@@ -1,4 +1,4 @@
-"""The few requests that a store needs of a server, in the protocols of Amazon and of Google.
+"""The few requests that a store needs of a server, in the protocols of Amazon and of Google; `containers` has Azure's.
 
 Each makes exactly one request for a small object, with the credentials and the checks of addresses of `data.remote`.
 Errors are those of the libraries; `faults` explains them.
@@ -18,6 +18,8 @@ PART = 16 << 20
 """Bytes of one part of a large upload; below twice as many, an object is sent in one request."""
 _PARTS_AT_ONCE = 4
 _DELETED_AT_ONCE = 1000
+_PASSING = frozenset({"InternalError", "SlowDown", "ServiceUnavailable", "RequestTimeout"})
+"""Error codes of S3 for one object of several that may go another time."""
 _TRIES = 2
 """How often s3fs tries what the library below it has tried three times."""
 
@@ -92,7 +94,16 @@ class S3Bucket:
             objects = [{"Key": key} for key in keys[start : start + _DELETED_AT_ONCE]]
             answer = self._fs.call_s3("delete_objects", Bucket=self._name, Delete={"Objects": objects, "Quiet": True})
             for refused in answer.get("Errors", ()):
-                raise PermissionError(f"{refused.get('Key')}: {refused.get('Code')} {refused.get('Message')}")
+                raise _NotDeletedError(refused)
+
+
+class _NotDeletedError(OSError):
+    """An object of several is not deleted, which S3 says in an answer with status 200."""
+
+    def __init__(self, about: dict[str, Any]) -> None:
+        super().__init__(f"{about.get('Key')}: {about.get('Code')} {about.get('Message')}")
+        status = 500 if about.get("Code") in _PASSING else 403
+        self.response = {"Error": about, "ResponseMetadata": {"HTTPStatusCode": status}}
 
 
 class GoogleBucket:

@@ -4,22 +4,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from optimizer_jobs.data.addresses import RefusedError
-from optimizer_jobs.data.faults import IDENTITY_CURE, UNSIGNED, causes, certificate_is_bad, identity_fault
+from optimizer_jobs.data.faults import IDENTITY_CURE, UNSIGNED, azure_answer, causes, certificate_is_bad, identity_fault
 from optimizer_jobs.data.remote import CREDENTIALS, has_credentials
 from optimizer_jobs.data.transfer import CredentialsError
 from optimizer_jobs.errors import printable
 from optimizer_jobs.stores.base import SECRET, Kind, StoreError
 
-ABSENT = frozenset({"404", "NoSuchKey", "NoSuchVersion", "NotFound"})
-"""S3 error codes for an object that is not there."""
-GONE_UPLOAD = "NoSuchUpload"
-"""S3 error code for an upload in parts that has ended already, because the answer to its end was lost."""
+ABSENT = frozenset({"404", "NoSuchKey", "NoSuchVersion", "NotFound", "BlobNotFound"})
+"""Error codes of S3 and Azure for an object that is not there."""
+GONE_UPLOADS = frozenset({"NoSuchUpload", "InvalidBlockList"})
+"""Error codes for an upload in parts that is gone: it has ended already, and the answer to its end was lost; or, on
+Azure, another writer's end has thrown its parts away."""
 
 _SKEW = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
-_SKEW_WORDS = "short-lived token"
-"""What Google says of a token whose time does not fit."""
+_SKEW_WORDS = ("short-lived token", "Request date header")
+"""What Google says of a token, and Azure of a request, whose time does not fit."""
+_NO_BUCKET = frozenset({"NoSuchBucket", "ContainerNotFound"})
 _QUOTA = frozenset({"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "InsufficientStorage"})
-_READ_ONLY = frozenset({"MethodNotAllowed", "XMinioReadOnly"})
+_READ_ONLY = frozenset({"MethodNotAllowed", "XMinioReadOnly", "BlobImmutableDueToPolicy"})
 _THROTTLED = frozenset({"SlowDown", "ServiceUnavailable", "TooManyRequests", "RequestLimitExceeded"})
 
 
@@ -30,13 +32,15 @@ class Answer:
     status: int | None = None
     """HTTP status; None where no answer came."""
     code: str = ""
-    """Error code of S3, or empty."""
+    """Error code of S3 or Azure, or empty."""
     text: str = ""
 
 
 def answer_of(error: BaseException) -> Answer:
     """Return what a server answered, from the errors that the libraries wrap around each other."""
     for cause in causes(error):
+        if found := azure_answer(cause):
+            return Answer(*found, text=str(cause))
         response = getattr(cause, "response", None)
         if isinstance(response, dict) and "Error" in response:
             return _of_s3(response)
@@ -68,7 +72,7 @@ def fault(error: Exception, *, uri: str, writing: bool) -> StoreError:
     if refusal is not None:
         return refusal
     answer = answer_of(error)
-    if answer.code in _SKEW or _SKEW_WORDS in answer.text:
+    if answer.code in _SKEW or any(words in answer.text for words in _SKEW_WORDS):
         return StoreError(
             Kind.SKEW,
             uri,
@@ -79,9 +83,14 @@ def fault(error: Exception, *, uri: str, writing: bool) -> StoreError:
         return StoreError(
             Kind.QUOTA, uri, "the bucket has reached its quota.", "Free space in the bucket, or have its quota raised."
         )
-    if answer.code == "NoSuchBucket" or (writing and answer.status == 404 and answer.code in {"", "404", "NotFound"}):
+    if answer.code in _NO_BUCKET or (writing and answer.status == 404 and answer.code in {"", "404", "NotFound"}):
         return missing_bucket(uri)
-    if answer.status in {401, 403, 404, 405} or answer.code in UNSIGNED:  # some servers answer 404 for an unknown user
+    if answer.code in UNSIGNED | _READ_ONLY or answer.status in {
+        401,
+        403,
+        404,
+        405,
+    }:  # some answer 404 for an unknown user
         return _refused(uri, answer, writing=writing)
     return _passing(error, uri, answer)
 
@@ -91,8 +100,8 @@ def missing_bucket(uri: str) -> StoreError:
     return StoreError(
         Kind.BUCKET,
         uri,
-        "there is no such bucket.",
-        "Create the bucket, or correct its name in the address of the store.",
+        f"there is no such {_noun(uri)}.",
+        f"Create the {_noun(uri)}, or correct its name in the address of the store.",
     )
 
 
@@ -102,8 +111,12 @@ def read_only(uri: str) -> StoreError:
         Kind.READ_ONLY,
         uri,
         "the credentials may read there, and may not write.",
-        f"Allow {SECRET} to write objects, or lift what makes the bucket read-only.",
+        f"Allow {SECRET} to write objects, or lift what makes the {_noun(uri)} read-only.",
     )
+
+
+def _noun(uri: str) -> str:
+    return "container" if uri.startswith("az:") else "bucket"
 
 
 def _before_the_answer(error: Exception, uri: str) -> StoreError | None:

@@ -1,4 +1,4 @@
-"""A store in a bucket of S3's or Google's protocol."""
+"""A store in a bucket of S3's, Google's or Azure's protocol."""
 
 import fcntl
 import hashlib
@@ -12,7 +12,7 @@ from typing import IO, TypeVar
 
 from optimizer_jobs.stores.base import AbsentError, Kind, Stat, StoreError, checked, checked_prefix, pause
 from optimizer_jobs.stores.buckets import Bucket, Version
-from optimizer_jobs.stores.faults import ABSENT, GONE_UPLOAD, answer_of, fault, missing_bucket, read_only
+from optimizer_jobs.stores.faults import ABSENT, GONE_UPLOADS, answer_of, fault, missing_bucket, read_only
 
 _BLOCK = 8 << 20
 """Bytes that are asked for at once: what is lost at most when a connection breaks."""
@@ -107,7 +107,7 @@ class ObjectStore:
                 answer = answer_of(error)
                 if create and (isinstance(error, FileExistsError) or answer.status == 412):
                     return False
-                if attempt + 1 < _TRIES and (answer.status == _CONFLICT or answer.code == GONE_UPLOAD):
+                if attempt + 1 < _TRIES and (answer.status == _CONFLICT or answer.code in GONE_UPLOADS):
                     pause(attempt)
                     continue
                 raise self._explained(error, key, writing=True) from error

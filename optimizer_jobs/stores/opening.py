@@ -1,13 +1,21 @@
 """Open the store at an address: on a volume, on this machine, or on a server."""
 
+import re
+from typing import TYPE_CHECKING
+
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.stores.base import Kind, Store, StoreError, checked
 from optimizer_jobs.stores.folder import FolderStore
 from retune.contract.results import Reason
 
-LIBRARIES = {"s3": "s3fs", "gs": "gcsfs"}
+if TYPE_CHECKING:
+    from optimizer_jobs.stores.buckets import Bucket
+
+LIBRARIES = {"s3": "s3fs", "gs": "gcsfs", "az": "azure-storage-blob"}
 """The library that each scheme of buckets needs."""
-_NEXT = "Give pvc://CLAIM/PATH, s3://BUCKET/PATH or gs://BUCKET/PATH."
+_NEXT = "Give pvc://CLAIM/PATH, s3://BUCKET/PATH, gs://BUCKET/PATH or az://CONTAINER/PATH."
+_CONTAINER = re.compile(r"[a-z0-9]([a-z0-9]|-(?!-)){1,61}[a-z0-9]")
+"""Names of Azure's containers; another one is mostly an account, or a part of its address."""
 
 
 def is_bucket(uri: str) -> bool:
@@ -16,7 +24,7 @@ def is_bucket(uri: str) -> bool:
 
 
 def open_store(uri: str) -> Store:
-    """Open the store at pvc://CLAIM/PATH, file:///PATH, s3://BUCKET/PATH or gs://BUCKET/PATH; nothing is asked yet.
+    """Open the store at pvc://CLAIM/PATH, file:///PATH, or in a bucket of s3://, gs:// or az://; nothing is asked yet.
 
     Raises:
         StoreError: The scheme is another, the path is not plain, the server must not be connected to, or the
@@ -36,7 +44,6 @@ def open_store(uri: str) -> Store:
 
 def _open_bucket(scheme: str, place: str, uri: str) -> Store:
     """Open a bucket; the libraries for it are imported here, because a model server with a volume has none of them."""
-    from optimizer_jobs.stores.buckets import GoogleBucket, S3Bucket
     from optimizer_jobs.stores.faults import fault
     from optimizer_jobs.stores.objects import ObjectStore
 
@@ -45,11 +52,23 @@ def _open_bucket(scheme: str, place: str, uri: str) -> Store:
         checked(name)
     except StoreError:
         raise StoreError(Kind.KEY, uri, "it names no bucket.", _NEXT) from None
+    if scheme == "az" and not _CONTAINER.fullmatch(name):
+        raise StoreError(Kind.KEY, uri, "it names no container: the account is named by the credentials.", _NEXT)
     try:
-        bucket = (S3Bucket if scheme == "s3" else GoogleBucket)(name)
+        bucket = _bucket(scheme, name)
     except (OSError, ValueError) as error:
         raise fault(error, uri=uri, writing=True) from error
     return ObjectStore(bucket, uri=uri, prefix=prefix)
+
+
+def _bucket(scheme: str, name: str) -> "Bucket":
+    if scheme == "az":
+        from optimizer_jobs.stores.containers import AzureBucket
+
+        return AzureBucket(name)
+    from optimizer_jobs.stores.buckets import GoogleBucket, S3Bucket
+
+    return S3Bucket(name) if scheme == "s3" else GoogleBucket(name)
 
 
 def _not_installed(error: ModuleNotFoundError, scheme: str, uri: str) -> JobError:

@@ -1,7 +1,7 @@
 """All techniques by type, in the order in which a plan applies them, and the recipe for a user who lists none.
 
 A new technique is a module and a line here. The order matters: techniques that train come before those that rewrite a
-file, and quantization works on a graph that is already pruned and cleaned.
+file, quantization works on a graph that is already pruned and cleaned, and what comes out in the end is recalibrated.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,10 +21,11 @@ from optimizer_jobs.techniques import (
     hyperparameter_tuning,
     pruning,
     quantization,
+    recalibration,
 )
 from optimizer_jobs.techniques.containment import BrokenTechniqueError, contained
-from retune.api.metrics import Metric
-from retune.api.objectives import Objective
+from retune.api.metrics import RANKING, Metric, MetricKind
+from retune.api.objectives import Objective, Role
 from retune.api.techniques import Technique as TechniqueSpec
 from retune.api.techniques import TechniqueType
 from retune.contract.results import Reason
@@ -41,6 +42,7 @@ TECHNIQUES: Mapping[TechniqueType, Technique] = {
     TechniqueType.PRUNING: pruning,
     TechniqueType.GRAPH_OPTIMIZATION: graph_optimization,
     TechniqueType.QUANTIZATION: quantization,
+    TechniqueType.RECALIBRATION: recalibration,
 }
 
 _NAMES = {
@@ -55,7 +57,12 @@ _NAMES = {
     TechniqueType.PRUNING: "prune",
     TechniqueType.GRAPH_OPTIMIZATION: "graph",
     TechniqueType.QUANTIZATION: "quantize",
+    TechniqueType.RECALIBRATION: "recalibrate",
 }
+
+
+_OF_ORDER = frozenset({*RANKING, Metric.ROC_AUC, Metric.AVERAGE_PRECISION, Metric.FIDELITY, Metric.ROBUST_ACCURACY})
+"""Metrics of quality that corrected probabilities do not raise: the order of rows stays, and likeness is lost."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +89,18 @@ def recipe(subject: Subject, objectives: Sequence[Objective]) -> Recipe:
 
 
 def _unasked(kind: TechniqueType, objectives: Sequence[Objective]) -> str | None:
+    if kind is TechniqueType.RECALIBRATION:
+        return None if any(map(_is_raised, objectives)) else "no objective optimizes a metric that it can raise"
     metric = _SERVES.get(kind)
     if metric is None or any(objective.metric is metric for objective in objectives):
         return None
     return f"it costs accuracy for {metric}, which no objective asks for"
+
+
+def _is_raised(objective: Objective) -> bool:
+    """Return whether an objective asks for more of a quality that corrected probabilities can raise."""
+    is_quality = objective.metric.kind is MetricKind.QUALITY
+    return objective.role is Role.OPTIMIZE and is_quality and objective.metric not in _OF_ORDER
 
 
 def asked_for(subject: Subject, specs: Sequence[TechniqueSpec]) -> Recipe:

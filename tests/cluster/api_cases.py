@@ -8,6 +8,8 @@ from tests import samples
 
 Json = dict[str, Any]
 KSERVE = {"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService", "name": "digits"}
+KEY: Json = {"type": "ConfigMap", "configMap": {"name": "wanted", "key": "uri"}, "takeover": "Force"}
+ANOTHER_PORT = KEY | {"configMap": {"name": "wanted", "key": "uri", "agentPort": 9090}}
 REMOVED = object()
 """Value of a change that takes the field away."""
 
@@ -85,6 +87,7 @@ SETTINGS = {
     "pruning": "Pruning",
     "graph": "GraphOptimization",
     "quantization": "Quantization",
+    "recalibration": "Recalibration",
 }
 """Field of a technique's settings to the type it belongs to."""
 
@@ -512,6 +515,7 @@ ACCEPTED = (
     Case("a store below a claim", {"spec.execution.artifactStore": "pvc://artifacts/team-a/digits/"}),
     Case("a store that is a whole bucket", {"spec.execution.artifactStore": "s3://my-bucket.eu"}),
     Case("a store below a bucket", {"spec.execution.artifactStore": "gs://my_bucket/retune/team-a/"}),
+    Case("a store below a container", {"spec.execution.artifactStore": "az://my-container/retune/team-a"}),
     Case("a queue", {"spec.execution.queueName": "ml-batch"}),
     Case(
         "credentials for a bucket",
@@ -524,6 +528,17 @@ ACCEPTED = (
     ),
     Case("an InferenceService", {"spec.target": {"ref": KSERVE, "injection": {"type": "StorageUri"}}}),
     Case("a StatefulSet", {"spec.target.ref": {"kind": "StatefulSet", "name": "digits"}}),
+    Case("a key of a ConfigMap", {"spec.target.injection": KEY}),
+    Case(
+        "a key of a ConfigMap for a StatefulSet, with an agent of its own port",
+        {
+            "spec.target": {
+                "ref": {"kind": "StatefulSet", "name": "digits"},
+                "injection": KEY | {"configMap": {"name": "wanted.v1", "key": "a_b-c.d", "agentPort": 9}},
+            }
+        },
+    ),
+    Case("another port of the agents", {"spec.target.injection": ANOTHER_PORT}, before={"spec.target.injection": KEY}),
     Case("another variable", {"spec.target.injection": {"name": "_MODEL", "takeover": "Force"}}),
     Case("pause and resume", {"spec.suspend": True}, before={}),
     Case("a new nonce", {"spec.manualNonce": "2026-07-01T10:00"}, before={"spec.manualNonce": "first"}),
@@ -796,11 +811,12 @@ _WORDS = (
             f"a store at {uri[:40]}",
             "spec.execution.artifactStore",
             uri,
-            "an artifact store is pvc://CLAIM/PATH, s3://BUCKET/PATH or gs://BUCKET/PATH;",
+            "an artifact store is pvc://CLAIM/PATH, s3://BUCKET/PATH, gs://BUCKET/PATH or az://CONTAINER/PATH;",
         )
         for uri in (
             "https://x/y",
-            "az://container/x",
+            "abfs://container/x",
+            "az://account.blob.core.windows.net/container",
             "oci://registry.example/x",
             "hf://org/model",
             "mlflow://digits@champion",
@@ -1716,8 +1732,83 @@ _TOGETHER = (
         "a variable for an InferenceService",
         "spec.target.injection",
         {"type": "StorageUri", "name": "MODEL"},
-        "target.injection.name is the name of a variable, which type StorageUri has none of: leave it out",
+        "target.injection.name is the name of a variable, which only type EnvVar has: leave it out",
         also={"spec.target.ref": KSERVE},
+    ),
+    refused(
+        "a variable beside a key",
+        "spec.target.injection",
+        KEY | {"name": "MODEL"},
+        "target.injection.name is the name of a variable, which only type EnvVar has: leave it out",
+    ),
+    *(
+        refused(
+            f"{what} a key of a ConfigMap",
+            "spec.target.injection",
+            injection,
+            "target.injection.configMap names the ConfigMap and the key of type ConfigMap, and belongs to no other",
+        )
+        for what, injection in {
+            "type ConfigMap without": {"type": "ConfigMap", "takeover": "Force"},
+            "a variable with": {"configMap": KEY["configMap"]},
+        }.items()
+    ),
+    refused(
+        "a key that is not taken over",
+        "spec.target.injection",
+        {"type": "ConfigMap", "configMap": KEY["configMap"]},
+        "a key of a ConfigMap is owned by whoever has made it: set target.injection.takeover to Force",
+    ),
+    refused(
+        "a key that is a path",
+        "spec.target.injection",
+        KEY | {"configMap": {"name": "wanted", "key": "a/b"}},
+        "a key of a ConfigMap has letters, digits and . _ -",
+        at="spec.target.injection.configMap.key",
+    ),
+    refused(
+        "a ConfigMap of another namespace",
+        "spec.target.injection",
+        KEY | {"configMap": {"name": "other/wanted", "key": "uri"}},
+        "a name has lower-case letters, digits, '-' and '.'",
+        at="spec.target.injection.configMap.name",
+    ),
+    refused(
+        "a key of a ConfigMap for a Rollout",
+        "spec.target.ref",
+        {"apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", "name": "digits"},
+        "target.injection.type ConfigMap is for pods that run on, of a Deployment or StatefulSet",
+        at="spec.target",
+        also={"spec.target.injection": KEY},
+    ),
+    *(
+        refused(
+            f"strategy {strategy} where all pods follow one key",
+            "spec.rollout",
+            {"strategy": strategy} | more,
+            "rollout.strategy Canary and BlueGreen give some pods a version first, and all pods follow the one key",
+            at="spec",
+            also={"spec.target.injection": KEY},
+        )
+        for strategy, more in {
+            "Canary": {},
+            "BlueGreen": {"blueGreen": {"traffic": {"kind": "HTTPRoute", "route": {"name": "digits"}}}},
+        }.items()
+    ),
+    *(
+        refused(
+            f"another {what} later",
+            "spec.target.injection",
+            KEY | change,
+            f"target.injection.{field} is immutable: create another ModelOptimization",
+            at=f"spec.target.injection.{field}",
+            before={"spec.target.injection": before},
+        )
+        for what, field, before, change in (
+            ("way to name the model", "type", {}, {}),
+            ("ConfigMap", "configMap.name", KEY, {"configMap": {"name": "other", "key": "uri"}}),
+            ("key", "configMap.key", KEY, {"configMap": {"name": "wanted", "key": "other"}}),
+        )
     ),
     refused(
         "strategy Canary for what is no Deployment",

@@ -155,15 +155,18 @@ async def played(
     kind: str,
     served: Callable[[Json], str | None] = value_of,
     deployments: bool = True,
+    kubelet: Callable[..., Kubelet] = Kubelet,
 ) -> AsyncIterator[Play]:
     """A namespace in which Jobs end and pods run.
 
     served: what a pod was given. deployments: whether those of Deployments are played too, for want of a controller.
+    kubelet: who plays the kubelet.
     """
     play = Play(bench, plural=plural, api=api, kind=kind, served=served)
     with (
         Stagehand(bench.api, reply=play.answer, namespace=bench.namespace, deployments=deployments),
-        Kubelet(bench.api, bench.namespace, is_broken=play.is_broken),
+        kubelet(bench.api, bench.namespace, is_broken=play.is_broken),
     ):
         yield play
     await play.operator.live.close()
+    await play.operator.reader.close()

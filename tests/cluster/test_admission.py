@@ -124,6 +124,16 @@ def test_the_secret_of_a_registry_is_asked_about_too(place: Place) -> None:
     assert place.refusal(both, place.document("digits", **asked)) == ""
 
 
+def test_a_key_takes_the_right_to_change_its_config_map(place: Place) -> None:
+    """Of the one that is named, and of no other; whoever has only that of the workload is told."""
+    key = {"type": "ConfigMap", "configMap": {"name": "wanted", "key": "uri"}, "takeover": "Force"}
+    document = place.document("digits")
+    document["spec"]["target"]["injection"] = key
+    other = place.person("other-key", PATCH, PODS, rule("", "configmaps", "patch", "other"))
+    assert "may not patch ConfigMap wanted in namespace" in place.refusal(other, document)
+    assert place.refusal(place.person("key", PATCH, PODS, rule("", "configmaps", "patch", "wanted")), document) == ""
+
+
 def test_a_canary_takes_the_right_to_make_one(place: Place) -> None:
     """It is a Deployment of the author's choice; no other strategy makes one."""
     canary = {"rollout": {"strategy": "Canary"}}

@@ -9,7 +9,7 @@ import yaml
 
 from optimizer_jobs.data import addresses
 from retune.api.crd import modeloptimization_crd, optimizationrun_crd
-from retune.contract.paths import METRICS_PORT
+from retune.contract.paths import CHECK_HOST_PORT, METRICS_PORT
 from retune.contract.requests import JobRequest
 from retune.settings import Server, Settings
 from retune.workloads.labels import labels
@@ -236,7 +236,7 @@ def policies(*settings: str) -> dict[tuple[str, str], Json]:
 def test_jobs_are_closed_in_where_their_namespaces_are_known(enabled: str, where: str) -> None:
     """By default and when told so, in every namespace named, else in those watched; false leaves them open."""
     known = f"{where}={{a,b}}"
-    names = ("retune-jobs", "retune-verify", "retune-verify-remote")
+    names = ("retune-jobs", "retune-verify", "retune-verify-remote", "retune-checks")
     both = {(namespace, name) for namespace in ("a", "b") for name in names}
     assert policies(f"networkPolicy.jobs.enabled={enabled}", known).keys() == both
     assert policies(known).keys() == both
@@ -260,24 +260,32 @@ def _is_met(expression: Json, given: dict[str, str]) -> bool:
 
 
 @pytest.mark.parametrize(
-    "request_, name",
+    "request_, names",
     [
-        (samples.baseline_request(), "retune-jobs"),
-        (samples.gather_request(), "retune-jobs"),
-        (samples.search_request(), "retune-jobs"),
-        (samples.judge_request(), "retune-jobs"),
-        (samples.check_request(), "retune-jobs"),
-        (samples.register_request(), "retune-jobs"),
-        (samples.verify_request(), "retune-verify"),
+        (samples.baseline_request(), ["retune-jobs"]),
+        (samples.gather_request(), ["retune-jobs"]),
+        (samples.search_request(), ["retune-jobs"]),
+        (samples.judge_request(), ["retune-jobs"]),
+        (samples.check_request(), ["retune-checks", "retune-jobs"]),
+        (samples.register_request(), ["retune-jobs"]),
+        (samples.verify_request(), ["retune-verify"]),
     ],
     ids=["baseline", "gather", "search", "judge", "check", "register", "verify"],
 )
-def test_every_job_is_under_one_policy(request_: JobRequest, name: str) -> None:
-    """They select pods by the labels that Jobs really get. Two would add up, and let out what either does."""
+def test_every_job_is_under_one_policy(request_: JobRequest, names: list[str]) -> None:
+    """They select pods by the labels that Jobs really get. Two add up: a check may ask a check host besides."""
     given = labels(samples.resource(), command=request_.command)
     matching = [key[1] for key, policy in policies("watchNamespaces={a}").items() if selects(policy, given)]
-    assert matching == [name]
+    assert sorted(matching) == names
     assert not any(selects(policy, {"app": "x"}) for policy in policies("watchNamespaces={a}").values())
+
+
+def test_a_check_reaches_the_check_hosts_of_its_namespace() -> None:
+    """At the port that they answer on, and no other pod."""
+    policy = policies("watchNamespaces={a}")["a", "retune-checks"]
+    assert policy["policyTypes"] == ["Egress"]
+    hosts = {"podSelector": {"matchLabels": {"retune.dev/check-host": "true"}}}
+    assert policy["egress"] == [{"ports": [{"port": CHECK_HOST_PORT, "protocol": "TCP"}], "to": [hosts]}]
 
 
 def test_a_job_that_asks_golden_requests_reaches_servers_only_where_it_uses_some() -> None:
@@ -344,7 +352,7 @@ def test_no_role_has_a_wildcard() -> None:
         ("metrics.prot=1", "additional properties 'prot' not allowed"),
         ("workers=0", "minimum"),
         ("logLevel=loud", "must be one of"),
-        ("artifactStore=az://container/x", "does not match pattern"),
+        ("artifactStore=abfs://container/x", "does not match pattern"),
         ("artifactStore=s3://bucket:9000/x", "does not match pattern"),
         ("artifactStoreCredentials=My Secret", "does not match pattern"),
         ("image.digest=latest", "does not match pattern"),
@@ -407,3 +415,17 @@ def test_the_notes_say_what_is_closed_and_what_is_open(settings: tuple[str, ...]
     """Whoever installs learns what holds now, not what could be set."""
     flags = [flag for setting in settings for flag in ("--set", setting)]
     assert words in helm("install", "retune", str(CHART), "--dry-run=client", *flags).stdout
+
+
+def test_keys_of_config_maps_are_given_by_name() -> None:
+    """By default none; with a star any, as a person has written it there."""
+
+    def rules(*settings: str) -> list[Json]:
+        (role,) = [each for each in of_kind(rendered(*settings), "ClusterRole") if each["metadata"]["name"] == "retune"]
+        return [rule for rule in role["rules"] if rule["resources"] == ["configmaps"]]
+
+    right = {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "patch"]}
+    assert rules() == []
+    assert rules("targets.configMaps={one,two.v1}") == [right | {"resourceNames": ["one", "two.v1"]}]
+    assert rules("targets.configMaps={*}") == [right]
+    assert "/targets/configMaps/0" in helm("template", str(CHART), "--set", "targets.configMaps={no/pe}").stderr

@@ -43,6 +43,10 @@ INFERENCE_SERVICES: dict[tuple[str, str], str] = {("serving.kserve.io", "inferen
 """What KServe's InferenceServices as targets take in addition."""
 
 
+CONFIG_MAPS: dict[tuple[str, str], str] = {("", "configmaps"): "get patch"}
+"""What keys of ConfigMaps take in addition."""
+
+
 def rights(table: dict[tuple[str, str], str]) -> list[Right]:
     """Each right by itself."""
     return [(group, resource, verb) for (group, resource), verbs in table.items() for verb in verbs.split()]
@@ -55,6 +59,7 @@ EXTRA: dict[str, tuple[tuple[str, ...], list[Right]]] = {
     "InferenceServices": (("targets.kinds={InferenceService}",), rights(INFERENCE_SERVICES)),
     "Rollouts": (("targets.kinds={Rollout}",), rights(ROLLOUTS)),
     "StatefulSets": (("targets.kinds={StatefulSet}",), rights(STATEFUL_SETS)),
+    "ConfigMaps": (("targets.configMaps={*}",), rights(CONFIG_MAPS)),
 }
 """What is turned on, by which values, and the rights that come with it."""
 FORBIDDEN: list[Right] = [

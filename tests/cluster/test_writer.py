@@ -133,7 +133,8 @@ class RealScene:
     def events(self) -> list[tuple[str, str, str]]:
         """List the events about the resource."""
         items = self._bench.items(EVENTS, api=APIS[EVENTS])
-        about = [each for each in items if each["involvedObject"]["name"] == NAMES[RESOURCE]]
+        subject = {"kind": "ModelOptimization", "name": NAMES[RESOURCE]}  # a Service of that name has events of its own
+        about = [each for each in items if subject.items() <= each["involvedObject"].items()]
         assert {each["reportingComponent"] for each in about} <= {"retune"}
         return [(each["type"], each["reason"], each["message"]) for each in about]
 

@@ -24,6 +24,8 @@ _DEGREES = (
     ("drift", "falseDiscoveryRate"),
     ("quality", "maxDegradation"),
     ("quality", "clearDegradation"),
+    ("headroom", "minGain"),
+    ("segments", "maxDegradation"),
 )
 ACCEPTED = (
     Case("captured requests and no more", {"spec.monitoring": watching()}),
@@ -71,7 +73,20 @@ REFUSED = (
         "drift without captured requests",
         "spec.monitoring",
         {"drift": {}},
-        "monitoring.drift and monitoring.quality need monitoring.production",
+        "monitoring.drift, quality and segments need monitoring.production",
+    ),
+    refused(
+        "headroom without labels",
+        "spec.monitoring",
+        {"production": {"uri": "pvc://data/production"}, "headroom": {}},
+        "monitoring.headroom needs monitoring.production.labels",
+    ),
+    refused(
+        "a check host by its address",
+        "spec.monitoring",
+        watching(checkHost="checks.ml.svc"),
+        "the name of a Service has lower-case letters, digits and '-'",
+        at="spec.monitoring.checkHost",
     ),
     refused(
         "windows of a second",

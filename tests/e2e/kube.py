@@ -57,6 +57,19 @@ def wait_reason(name: str, kind: str, reason: str, *, namespace: str, seconds: i
     return get("modeloptimization", name, namespace=namespace)
 
 
+def ended_runs(name: str, *, namespace: str) -> list[Json]:
+    """Wait until every run of a ModelOptimization has its outcome on record; returns them, oldest first.
+
+    The operator writes the resource's status first and the record of the run after it, so who has just read
+    the one may have to wait a moment for the other.
+    """
+    selector = f"retune.dev/resource={name}"
+    until = ("--for=jsonpath={.status.outcome}", "--timeout=60s")
+    kubectl.within(namespace)("wait", "optimizationruns", "--selector", selector, *until, seconds=90)
+    found = items("optimizationruns", namespace=namespace, selector=selector)
+    return sorted(found, key=lambda run: int(run["spec"]["number"]))
+
+
 def install_operator(*settings: str) -> None:
     """Install the chart as the demo does, and start the operator anew, so that it runs the image built last."""
     install(Tools.find(DIGITS, images=REGISTRY), *settings)

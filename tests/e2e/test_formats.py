@@ -75,6 +75,6 @@ def test_a_model_of_another_format_is_trained_again_and_goes_live(name: str, spe
     assert champion["version"] == 2
     assert champion["sizeBytes"] < original["sizeBytes"]
     assert champion["techniques"]
-    (run,) = kube.items("optimizationruns", namespace=NAMESPACE, selector=f"retune.dev/resource={name}")
+    (run,) = kube.ended_runs(name, namespace=NAMESPACE)
     assert run["status"]["outcome"] == "Promoted"
     assert run["status"]["trials"]["done"] == 4

@@ -60,7 +60,7 @@ def test_a_better_model_goes_live_though_the_operator_is_killed_on_the_way() -> 
     assert environment(name)["MODEL_URI"] == champion["uri"]
     assert served_version(name) == champion["digest"].removeprefix("sha256:")[:12]
     assert champion["sizeBytes"] * 3 < found["status"]["original"]["sizeBytes"]
-    (run,) = kube.items("optimizationruns", namespace=NAMESPACE, selector=f"retune.dev/resource={name}")
+    (run,) = kube.ended_runs(name, namespace=NAMESPACE)
     assert run["status"]["outcome"] == "Promoted"
     assert run["status"]["comparisons"]
     assert run["status"]["trials"]["done"] == 6

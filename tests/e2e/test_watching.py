@@ -76,10 +76,10 @@ def until(told: Callable[[Json], bool], what: str) -> Json:
 
 
 def runs_since(before: Json) -> list[Json]:
-    """The statuses of the runs that began after a status was read, in their order."""
+    """The statuses of the runs that began after a status was read, in their order, all of them ended."""
     known = before["lastRun"]["completionTime"]
-    statuses = [run["status"] for run in kube.items("optimizationrun", namespace=NAMESPACE)]
-    return sorted((run for run in statuses if run["startTime"] > known), key=lambda run: str(run["startTime"]))
+    statuses = [run["status"] for run in kube.ended_runs(NAME, namespace=NAMESPACE)]
+    return [run for run in statuses if run["startTime"] > known]
 
 
 def quality_of(found: Json) -> float:

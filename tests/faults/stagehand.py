@@ -11,7 +11,14 @@ from typing import Any
 
 from retune.contract.exits import Exit
 from retune.contract.paths import REQUEST_ANNOTATION
-from retune.contract.requests import InspectRequest, JobRequest, RenderRequest, SurveyRequest, parse_request
+from retune.contract.requests import (
+    InspectRequest,
+    JobRequest,
+    RenderRequest,
+    SuggestRequest,
+    SurveyRequest,
+    parse_request,
+)
 from retune.contract.results import Failure, JobResult, encode_result
 from tests.answers import answer
 from tests.cluster.gateway import ROUTES, look_at
@@ -83,7 +90,7 @@ class Stagehand(Background):
         """Make the Job's pod and end it; returns whether it failed."""
         meta, template = job["metadata"], job["spec"]["template"]
         request = parse_request(template["metadata"]["annotations"][REQUEST_ANNOTATION])
-        assert not isinstance(request, InspectRequest | SurveyRequest | RenderRequest), (
+        assert not isinstance(request, InspectRequest | SurveyRequest | RenderRequest | SuggestRequest), (
             "no Job in the cluster does that"
         )
         result = self._reply(request)

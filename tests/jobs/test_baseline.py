@@ -273,6 +273,9 @@ def test_what_the_model_answers_on_unseen_rows_is_kept(ask: Ask, claims: Claims,
     for output, values in answers.items():
         np.testing.assert_allclose(found.rows.outputs[output], values, rtol=1e-4, atol=1e-6)
     assert result.reference == file_digest(claims.path(uri))
+    shares = found.carried.inputs[name]
+    assert [share is None for share in shares] == [len(np.unique(pixel)) < 2 for pixel in X.T]
+    assert 0.05 < max(share or 0 for share in shares) < 1
 
 
 def test_a_reference_that_was_there_before_is_not_taken_over(ask: Ask, claims: Claims) -> None:

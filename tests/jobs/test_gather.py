@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from numpy.typing import NDArray
 from pyarrow import parquet
 
 from optimizer_jobs.commands.gather.command import run
@@ -28,6 +29,7 @@ from tests.unit.jobs.conftest import Claims
 from tests.unit.jobs.models_for_tests import digits
 
 Ask = Callable[..., GatherRequest]
+Array = NDArray[Any]
 SPAN = 3 * HOUR
 REQUESTS = 120
 """Requests of real digits within the span: 480 rows."""
@@ -35,7 +37,7 @@ REQUESTS = 120
 
 @pytest.fixture
 def ask(make: Callable[..., Bundle], data: Data, store: str, shop: Shop) -> Ask:
-    """Return a request for the three hours before NOW, with any part replaced."""
+    """Return a request for the three hours before NOW, mixed with the original data, with any part replaced."""
     champion = publish(make(), uri=bundles(store))
 
     def request(*, refresh: dict[str, Any] | None = None, **parts: Any) -> GatherRequest:
@@ -45,7 +47,7 @@ def ask(make: Callable[..., Bundle], data: Data, store: str, shop: Shop) -> Ask:
             "spec_hash": "abc",
             "data": data,
             "production": shop.production,
-            "refresh": {"span": "3h", "minRows": 100, **(refresh or {})},
+            "refresh": {"span": "3h", "minRows": 100, "policy": "Mixed", **(refresh or {})},
             "until": NOW,
             "champion": champion,
             "store": store,
@@ -78,8 +80,26 @@ def kept(request: GatherRequest) -> str:
     return result.message
 
 
-def test_the_newest_rows_decide_and_the_oldest_teach(ask: Ask, busy: Shop, tmp_path: Path) -> None:
-    """The splits are the labelled rows in the order of time, 60, 20 and 20 of a hundred, requests whole."""
+def blocks(first: int) -> Array:
+    """Return the block of time, of 25, of each row from the request `first` on."""
+    numbers = np.arange(REQUESTS - first)
+    return np.repeat(((numbers + 1) * 25 - 1) // len(numbers), REQUEST_ROWS)
+
+
+def taught(first: int = 0) -> Array:
+    """Return the places of the rows that teach, where rows from the request `first` on count."""
+    return first * REQUEST_ROWS + np.flatnonzero((blocks(first) < 20) & (blocks(first) % 4 != 1))
+
+
+def compared(first: int = 0) -> Array:
+    """Return the places of the rows for validation."""
+    return first * REQUEST_ROWS + np.flatnonzero((blocks(first) < 20) & (blocks(first) % 4 == 1))
+
+
+def test_the_newest_rows_decide_and_blocks_of_time_among_the_others_compare(
+    ask: Ask, busy: Shop, tmp_path: Path
+) -> None:
+    """60, 20 and 20 of a hundred labelled rows, requests whole; what is learned reaches up to the test."""
     result = run(ask(refresh={"policy": "RecentOnly"}))
     assert result.fresh is not None
     assert parse_result(encode_result(result)) == result
@@ -88,17 +108,18 @@ def test_the_newest_rows_decide_and_the_oldest_teach(ask: Ask, busy: Shop, tmp_p
     )
     assert (len(training), len(validation), len(test)) == (288, 96, 96)
     served = busy.pixels[: REQUESTS * REQUEST_ROWS], busy.digits[: REQUESTS * REQUEST_ROWS]
-    for split, place in ((training, slice(0, 288)), (validation, slice(288, 384)), (test, slice(384, 480))):
-        np.testing.assert_array_equal(split.inputs["x"], served[0][place])
-        np.testing.assert_array_equal(split.answers, served[1][place])
+    for split, places in ((training, taught()), (validation, compared()), (test, np.arange(384, 480))):
+        np.testing.assert_array_equal(split.inputs["x"], served[0][places])
+        np.testing.assert_array_equal(split.answers, served[1][places])
+    assert (taught().min(), taught().max()) == (0, 383)
     assert "288 for training, 96 for validation, 96 for test" in result.message
 
 
 def test_no_row_is_on_both_sides_of_a_border(ask: Ask, busy: Shop, tmp_path: Path) -> None:
     """A row that comes again later is left out where it is older, and counted."""
     again = range(REQUESTS - 10, REQUESTS)
-    busy.pixels[busy.places(5)] = busy.pixels[busy.places(REQUESTS - 2)]
-    busy.digits[busy.places(5)] = busy.digits[busy.places(REQUESTS - 2)]
+    busy.pixels[busy.places(2)] = busy.pixels[busy.places(REQUESTS - 2)]
+    busy.digits[busy.places(2)] = busy.digits[busy.places(REQUESTS - 2)]
     for path in busy.captured.rglob("*.parquet"):
         path.unlink()
     busy.serve(range(REQUESTS), since=NOW - SPAN, every=SPAN / REQUESTS)
@@ -112,7 +133,7 @@ def test_no_row_is_on_both_sides_of_a_border(ask: Ask, busy: Shop, tmp_path: Pat
     assert not prints[0] & prints[2]
     assert not prints[1] & prints[2]
     assert result.fresh.training.rows == 288 - REQUEST_ROWS
-    assert f"{REQUEST_ROWS} rows that come again later" in result.message
+    assert f"{REQUEST_ROWS} rows that another part has, too" in result.message
     assert set(fingerprints({"x": busy.pixels[busy.places(again[-2])]})) <= prints[2]
 
 
@@ -128,6 +149,56 @@ def test_training_is_mixed_with_the_original_data(
     counts = sum(each not in old for each in found), sum(each in old for each in found)
     assert counts == (recent, original)
     assert "training mixed with" in result.message
+
+
+@pytest.mark.parametrize("policy", ["Auto", "Weighted"])
+def test_no_policy_learns_from_rows_that_judge(
+    ask: Ask, busy: Shop, claims: Claims, tmp_path: Path, policy: str
+) -> None:
+    """Where production saw rows of the original data, what resembles the newest rows is not those rows themselves."""
+    X, y = digits("training")
+    newest = slice((REQUESTS - 40) * REQUEST_ROWS, REQUESTS * REQUEST_ROWS)
+    X[:160], y[:160] = busy.pixels[newest], busy.digits[newest]
+    np.savez(claims.path("pvc://digits/training.npz"), x=X, label=y)
+    fresh = run(ask(refresh={"policy": policy})).fresh
+    assert fresh is not None
+    taught = set(fingerprints(rows_of(fresh.training, busy, tmp_path).inputs))
+    for judged in (fresh.validation, fresh.test):
+        assert not taught & set(fingerprints(rows_of(judged, busy, tmp_path).inputs))
+
+
+@pytest.mark.usefixtures("busy")
+def test_what_to_learn_from_is_chosen_by_newer_rows_and_told(ask: Ask) -> None:
+    """The sentence has the one that was taken with its loss, and the others beside it; it is chosen again."""
+    results = [run(ask(run=f"digits-r{number}", refresh={"policy": "Auto"})) for number in (7, 8)]
+    first, again = (result.fresh for result in results)
+    assert first is not None
+    assert again is not None
+    assert first.training.digest == again.training.digest
+    told = re.search(r"Chosen to learn from: (\w+): log-loss \d\.\d+ of boosted trees on 96 newer rows", first.words)
+    assert told is not None, first.words
+    assert told.group(1) == first.policy
+    assert {"Mixed", "RecentOnly", "Weighted"} <= set(re.findall(r"\w+", first.words))
+
+
+@pytest.mark.usefixtures("busy")
+@pytest.mark.parametrize("policy", ["Mixed", "RecentOnly", "Weighted"])
+def test_a_policy_that_the_spec_names_is_kept(ask: Ask, policy: str) -> None:
+    """Nothing is compared then."""
+    fresh = run(ask(refresh={"policy": policy})).fresh
+    assert fresh is not None
+    assert fresh.policy == policy
+    assert "Chosen" not in fresh.words
+
+
+@pytest.mark.usefixtures("busy")
+def test_where_there_is_no_original_data_recent_rows_teach(ask: Ask) -> None:
+    """Whatever policy is asked for; the record says what was done."""
+    data = ask().data.model_copy(update={"training": None})
+    for number, policy in enumerate(("Auto", "Mixed", "Weighted")):
+        fresh = run(ask(run=f"digits-r{number}", data=data, refresh={"policy": policy})).fresh
+        assert fresh is not None
+        assert (fresh.policy, fresh.training.rows) == ("RecentOnly", 288)
 
 
 @pytest.mark.usefixtures("busy")
@@ -234,17 +305,26 @@ def test_rows_before_the_span_do_not_count(ask: Ask) -> None:
 
 def test_after_a_sudden_change_what_came_since_teaches_and_judges(ask: Ask, busy: Shop, tmp_path: Path) -> None:
     """Split by time alone, rows of before would be all to learn from; they count where new ones are too few."""
-    changed = NOW - HOUR
+    changed = NOW - 80 * 60
     result = run(ask(changed=changed, refresh={"policy": "RecentOnly"}))
     assert result.fresh is not None
     training = rows_of(result.fresh.training, busy, tmp_path)
-    np.testing.assert_array_equal(training.inputs["x"], busy.pixels[320 : 320 + 96])
-    assert (result.fresh.validation.rows, result.fresh.test.rows) == (32, 32)
+    np.testing.assert_array_equal(training.inputs["x"], busy.pixels[taught(67)])
+    assert result.fresh.validation.rows == len(compared(67))
     assert "when the live data changed" in result.message
-    few = run(ask(run="digits-r8", changed=changed, refresh={"policy": "RecentOnly", "minRows": 200}))
+    few = run(ask(run="digits-r8", changed=changed, refresh={"policy": "RecentOnly", "minRows": 250}))
     assert few.fresh is not None
     assert few.fresh.training.rows == 288
     assert "of the last 3h" in few.message
+
+
+def test_all_rows_since_a_change_count_where_it_lies_before_the_span(ask: Ask, busy: Shop, tmp_path: Path) -> None:
+    """Windows of days raise a signal after more than the span: not its last part alone is learned."""
+    result = run(ask(changed=NOW - 2 * HOUR, refresh={"policy": "RecentOnly", "span": "30m"}))
+    assert result.fresh is not None
+    training = rows_of(result.fresh.training, busy, tmp_path)
+    np.testing.assert_array_equal(training.inputs["x"], busy.pixels[taught(40)])
+    assert "when the live data changed" in result.message
 
 
 def test_without_labels_there_is_no_truth(ask: Ask, shop: Shop) -> None:
@@ -285,7 +365,7 @@ def test_several_labels_a_row_are_split_as_one(ask_of_sets: Ask, busy: Shop, tmp
     busy.label(range(REQUESTS), change=lambda digits: np.eye(10, dtype=np.int64)[digits].tolist())
     result = run(ask_of_sets())
     assert result.fresh is not None
-    for stored, place in ((result.fresh.training, slice(0, 288)), (result.fresh.test, slice(384, 480))):
+    for stored, place in ((result.fresh.training, taught()), (result.fresh.test, np.arange(384, 480))):
         dataset = Dataset(uri=stored.uri, digest=stored.digest)
         rows = read_dataset(dataset, busy.signature, into=tmp_path / stored.digest[7:15], task=Task.MULTI_LABEL)
         np.testing.assert_array_equal(rows.answers.argmax(axis=1), busy.digits[place])

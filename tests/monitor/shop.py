@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,18 @@ from pyarrow import parquet
 
 from optimizer_jobs.data.uris import resolve
 from optimizer_jobs.data.volumes import file_digest
+from optimizer_jobs.measure.answer_distance import distance_from
+from optimizer_jobs.measure.answers import Answers, answers_of
+from optimizer_jobs.measure.sensitivity import Inputs, carried
 from optimizer_jobs.models.bundle import Lineage, Manifest, manifest_digest
 from optimizer_jobs.models.engine import EngineOptions
+from optimizer_jobs.production.carried import Carried, as_stored, units_of
 from optimizer_jobs.production.reference import Reference, of_bundle, write_reference
 from optimizer_jobs.production.windows import Captured
 from optimizer_jobs.production.writer import CaptureWriter
+from optimizer_jobs.signature import Reading
 from retune.api.model import Dataset, Task
-from retune.api.monitoring import Drift, Quality
+from retune.api.monitoring import Drift, Headroom, Quality
 from retune.api.production import Labels, Production
 from retune.contract.requests import BundleRef, CheckRequest, Window
 from tests.monitor.trades import TRADES
@@ -39,20 +44,24 @@ class Shop:
 
     root: Path
     task: Task = Task.CLASSIFICATION
+    width: int | None = None
+    """How many of the columns there are; None: all."""
     inputs: Array = field(init=False)
     truth: Array = field(init=False)
     bundle: BundleRef = field(init=False)
 
     def __post_init__(self) -> None:
         trade = TRADES[self.task]
-        learnt, known = (part[::2] for part in trade.rows())
-        self.inputs, self.truth = (part[1::2] for part in trade.rows())
+        inputs, truth = trade.rows()
+        inputs = inputs[:, : self.width]
+        learnt, known = inputs[::2], truth[::2]
+        self.inputs, self.truth = inputs[1::2], truth[1::2]
         self.run = trade.fit(learnt, known)
         self.signature = trade.signature(self.inputs.shape[1])
         self.bundle = self._publish()
 
-    def refer(self) -> None:
-        """Store the champion's answers to the rows that it has not learnt from."""
+    def refer(self, *, measured: bool = False) -> None:
+        """Store the champion's answers to the rows that it has not learnt from, and if wanted what columns carry."""
         count = len(self.inputs)
         rows = Captured(
             np.asarray([f"v{place}" for place in range(count)], dtype=object),
@@ -65,7 +74,8 @@ class Shop:
         )
         path = resolve(of_bundle(STORE, self.bundle.digest)).local
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_reference(path, Reference(rows, np.ones(count, dtype=np.bool_), self.truth), self.signature)
+        reference = Reference(rows, np.ones(count, dtype=np.bool_), self.truth)
+        write_reference(path, replace(reference, carried=self._carried()) if measured else reference, self.signature)
 
     def serve(
         self,
@@ -122,6 +132,39 @@ class Shop:
         }
         return CheckRequest(**(fields | changes))
 
+    def learning(self, window: int, *, windows: int = 2, **changes: Any) -> CheckRequest:
+        """Return the request for a window that is asked for headroom, which the windows before it may teach."""
+        first = window - windows
+        span = Window(index=first, start=first * HOUR, end=window * HOUR)
+        return self.request(window, **({"headroom": Headroom(), "learned": span} | changes))
+
+    def blind_to(self, places: slice) -> None:
+        """Let the model see one value alone in some columns, so that they carry nothing."""
+        sighted, usual = self.run, self.inputs[:, places].mean(axis=0)
+
+        def answer(rows: Array) -> dict[str, Array]:
+            seen = rows.copy()
+            seen[:, places] = usual
+            return sighted(seen)
+
+        self.run = answer
+
+    def read_as(self, reading: Reading) -> None:
+        """Have the bundle say how its outputs are read."""
+        self.signature = self.signature.model_copy(update={"reading": reading})
+        self.bundle = self._publish()
+        self.refer()
+
+    def _carried(self) -> Carried:
+        """Return what columns carry, as the Job measures it that writes the reference."""
+
+        def ask(inputs: Inputs) -> Answers:
+            count = len(inputs["x"])
+            return answers_of(self.run(inputs["x"]), rows=count, task=self.task, reading=self.signature.reading)
+
+        inputs = {"x": self.inputs}
+        return as_stored(carried(ask, distance_from, inputs, units_of(inputs), seed=0))
+
     def _answer(self, one: Array) -> dict[str, Array]:
         known = np.nan_to_num(one, nan=0.0, posinf=0.0, neginf=0.0)
         return self.run(known)
@@ -147,6 +190,6 @@ class Shop:
         digest = manifest_digest(written)
         uri = f"{STORE}/bundles/{digest.removeprefix('sha256:')}"
         target = resolve(uri).local
-        target.parent.mkdir(parents=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         beside.rename(target)
         return BundleRef(uri=uri, digest=digest)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from scipy.special import expit
 
 from optimizer_jobs.commands.check.command import run
 from optimizer_jobs.data.uris import resolve
@@ -88,7 +89,8 @@ def test_the_page_s_headline_is_the_verdict(shop: Shop, count: int, share: str) 
         assert result.drift.verdict is Verdict.CLEAR
         return
     page = resolve(result.report).local.read_text()
-    assert {not without for without in HEADLINE.findall(page)} == {result.drift.verdict is Verdict.BREACH}
+    decided = {Verdict.BREACH: {True}, Verdict.CLEAR: {False}}
+    assert {not without for without in HEADLINE.findall(page)} == decided.get(result.drift.verdict, set())
     assert html.escape(f"{result.drift.verdict}: {result.drift.message}") in page
 
 
@@ -113,23 +115,63 @@ def test_wrong_labels_are_a_proven_loss(shop: Shop) -> None:
     assert result.quality is not None
     assert result.drift is not None
     assert (result.quality.verdict, result.quality.reason) == (Verdict.BREACH, "LossProven"), result.quality.message
-    assert result.labelled_window == FIRST
+    assert (result.labelled_window, result.labelled_rows) == (FIRST, 600)
     assert result.drift.verdict is Verdict.CLEAR
 
 
-def test_without_labels_quality_is_estimated_and_says_so(shop: Shop) -> None:
-    """Rows nearer to each other make the model unsure: the estimate falls, and is marked as one."""
+def test_rows_with_a_label_are_counted_whether_they_decide_or_not(shop: Shop) -> None:
+    """Neither a sample of the window nor rows that depend on each other make them fewer."""
     shop.serve(FIRST, labels=None)
-    shop.serve(FIRST + 1, labels=None, change=lambda inputs: (inputs + 3 * inputs.mean(axis=0)) / 4)
-    windows = (FIRST, FIRST + 1)
-    clear, unsure = (run(shop.request(window, labelled=None, drift=None)).quality for window in windows)
+    truth = np.zeros(300, dtype=np.int64)
+    truth[100:200] = 1
+    shop.label([f"{FIRST}-{place}" for place in range(300)], truth, "half")
+    result = run(shop.request(max_samples=200))
+    assert result.labelled_rows is not None
+    assert result.labelled_rows == pytest.approx(300, abs=75)
+    assert result.quality is not None
+    assert result.quality.samples < result.labelled_rows
+
+
+def test_without_labels_quality_is_estimated_and_says_so(shop: Shop) -> None:
+    """Rows of kinds that the model is unsure of are estimated as worse; of rows like no others, nothing is said."""
+    sure = shop.run(shop.inputs)["scores"].max(axis=1)
+    shop.serve(FIRST, labels=None)
+    shop.serve(FIRST + 1, labels=None, among=np.argsort(sure)[: len(sure) // 3])
+    shop.serve(FIRST + 2, labels=None, change=lambda inputs: inputs + 4 * inputs.std(axis=0))
+    windows = (FIRST, FIRST + 1, FIRST + 2)
+    clear, unsure, far = (run(shop.request(window, labelled=None, drift=None)).quality for window in windows)
     assert clear is not None
     assert unsure is not None
+    assert far is not None
     assert (clear.verdict, clear.estimated) == (Verdict.CLEAR, True), clear.message
-    assert (unsure.verdict, unsure.estimated) == (Verdict.BREACH, True), unsure.message
+    assert float(clear.low or 1) <= float(clear.value or 0) <= float(clear.high or 0)
+    assert (unsure.verdict, unsure.estimated) == (Verdict.BETWEEN, True), unsure.message
+    assert float(unsure.value or 1) < float(clear.value or 0) - 0.02
+    assert (far.verdict, far.reason, far.estimated) == (Verdict.UNTRUSTED, "OutsideReference", True), far.message
     never = run(shop.request(labelled=None, quality=Quality(estimate="Never"))).quality
     assert never is not None
     assert (never.verdict, never.reason) == (Verdict.UNKNOWN, "NoLabels")
+
+
+def test_labels_that_come_selectively_are_weighted_or_speak_for_nobody(shop: Shop) -> None:
+    """Labels of rows that are high in a column: the sentence says so; of the highest alone, nothing is judged."""
+    told = []
+    for window, steepness, middle in ((FIRST, 1.0, 0.0), (FIRST + 1, 100.0, 1.0)):
+        shop.serve(window, labels=None, rows=1500)
+        chosen = np.random.default_rng(window).integers(0, len(shop.inputs), 1500)
+        first = shop.inputs[chosen, 0]
+        height = (first - first.mean()) / first.std()
+        chances = expit(steepness * (height - middle))
+        labelled = np.flatnonzero(np.random.default_rng(0).random(1500) < chances)
+        shop.label([f"{window}-{place}" for place in labelled], shop.truth[chosen][labelled], f"w{window}")
+        told.append(run(shop.request(window, drift=None)).quality)
+    weighted, wild = told
+    assert weighted is not None
+    assert wild is not None
+    assert weighted.verdict is not Verdict.UNTRUSTED, weighted.message
+    assert "Labelled rows are unlike the others" in weighted.message
+    assert (wild.verdict, wild.reason, wild.estimated) == (Verdict.UNTRUSTED, "LabelsNotRepresentative", False)
+    assert wild.value is None
 
 
 def test_contradicting_labels_are_counted_and_prove_nothing(shop: Shop) -> None:

@@ -81,6 +81,17 @@ def test_a_proof_of_a_change_that_is_too_small_is_ignored(cancer: World) -> None
     assert findings.share == 0.0
 
 
+def test_memory_that_runs_out_is_no_fault_of_a_column(cancer: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The window is not judged then, because with more memory the column might have drifted."""
+
+    def exhausted(*_: object) -> float:
+        raise MemoryError
+
+    monkeypatch.setattr("optimizer_jobs.commands.check.drift.p_value", exhausted)
+    with pytest.raises(MemoryError):
+        found(cancer)
+
+
 def test_one_column_that_breaks_the_library_is_its_own_unknown(cancer: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The others are compared, and the sentence names it."""
     broken = cancer.inputs[0]

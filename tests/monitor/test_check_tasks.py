@@ -150,7 +150,8 @@ def test_labels_that_drift_are_told_in_the_result_and_on_the_page(shop: Shop, la
     assert quality.verdict is not Verdict.BREACH, quality.message
     assert (drift.verdict is Verdict.CLEAR) == late, drift.message
     assert result.report is not None
-    assert '"column_name": "label"' in resolve(result.report).local.read_text()
+    named = f"label of window {FIRST}" if late else "label"
+    assert f'"column_name": "{named}"' in resolve(result.report).local.read_text()
 
 
 @pytest.mark.parametrize("kind", [np.int64, str])

@@ -88,7 +88,10 @@ def _many(name: str, count: int) -> TensorSpec:
 
 TRADES: Mapping[Task, Trade] = {
     Task.CLASSIFICATION: Trade(
-        Task.CLASSIFICATION, load_breast_cancer, _classifier, (_one("label", "int64"), _many("scores", 2))
+        Task.CLASSIFICATION,
+        load_breast_cancer,
+        _classifier,
+        (_one("label", "int64"), _many("scores", 2)),
     ),
     Task.REGRESSION: Trade(Task.REGRESSION, load_diabetes, _regression, (_one("progression"),)),
     Task.MULTI_LABEL: Trade(

@@ -20,7 +20,14 @@ import yaml
 from retune.api.crd import modeloptimization_crd, optimizationrun_crd
 from retune.contract.exits import Exit
 from retune.contract.paths import REQUEST_ANNOTATION
-from retune.contract.requests import InspectRequest, JobRequest, RenderRequest, SurveyRequest, parse_request
+from retune.contract.requests import (
+    InspectRequest,
+    JobRequest,
+    RenderRequest,
+    SuggestRequest,
+    SurveyRequest,
+    parse_request,
+)
 from retune.contract.results import JobResult, encode_result
 from tests.cluster.crds import install
 from tests.cluster.harness import Bench
@@ -245,7 +252,9 @@ class Pods(Background):
             if text is None or "deletionTimestamp" in pod["metadata"]:
                 continue
             request = parse_request(text)
-            assert not isinstance(request, InspectRequest | SurveyRequest | RenderRequest), "no Job does that"
+            assert not isinstance(request, InspectRequest | SurveyRequest | RenderRequest | SuggestRequest), (
+                "no Job does that"
+            )
             try:
                 self._go_on(pod, request)
             except ApiError as error:

@@ -79,7 +79,7 @@ def sent(values):
         return values
     return np.array([text.encode() for text in values.reshape(-1)], dtype=object).reshape(values.shape)
 """
-"""The backend in the place of the missing one."""
+"""The backend in the place of the missing one; SITE_PACKAGES is where its libraries are."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,14 @@ def _elements(content: bytes, datatype: str) -> list[Any]:
         texts.append(content[4:end].decode())
         content = content[end:]
     return texts
+
+
+def backend(site_packages: str) -> str:
+    """Return the backend in the place of the missing one, whose libraries are in this folder.
+
+    Environment variable QUIRKS is a JSON object: by a model's name, what `started` calls its quirk.
+    """
+    return _MODEL.replace("SITE_PACKAGES", repr(site_packages))
 
 
 @contextmanager
@@ -205,7 +213,7 @@ def _make_backends(wheel: Path, backends: Path, site: Path) -> None:
     stub = shutil.copy(wheel / "python_backend_stubs" / minor / "triton_python_backend_stub", backends / "python")
     Path(stub).chmod(0o755)
     (backends / "onnxruntime").mkdir()
-    (backends / "onnxruntime" / "model.py").write_text(_MODEL.replace("SITE_PACKAGES", repr(str(site))))
+    (backends / "onnxruntime" / "model.py").write_text(backend(str(site)))
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

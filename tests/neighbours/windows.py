@@ -19,8 +19,9 @@ from optimizer_jobs.models.bundle import open_bundle
 from optimizer_jobs.models.runtime import open_session
 from optimizer_jobs.production.stored import store_reference
 from retune.api.model import Data, Dataset
-from retune.api.monitoring import Drift, Quality, Refresh
+from retune.api.monitoring import Drift, Quality
 from retune.api.production import Labels, Production
+from retune.api.triggers import Refresh
 from retune.contract.requests import BundleRef, CheckRequest, GatherRequest, Window
 from retune.contract.results import CheckResult, GatherResult
 from tests.unit.jobs.captured_for_tests import REQUEST_ROWS, Shop
@@ -75,7 +76,7 @@ class Champion:
     def refer(self, rows: Rows) -> None:
         """Store the champion's answers to the validation rows."""
         bundle = open_bundle(self.bundle.uri, digest=self.bundle.digest)
-        assert store_reference(self.store, self.bundle.digest, open_session(bundle), rows) is not None
+        assert store_reference(self.store, bundle, open_session(bundle), rows) is not None
 
 
 def label(shop: Shop, requests: int) -> None:

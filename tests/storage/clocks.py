@@ -34,6 +34,7 @@ class Clock:
         self._now, self._order = 0.0, count()
         self._waiting: list[tuple[float, int, threading.Semaphore]] = []
         self._ended = threading.Event()
+        self._threads: list[threading.Thread] = []
         self._errors: list[BaseException] = []
 
     def now(self) -> float:
@@ -48,16 +49,20 @@ class Clock:
 
     def run(self, bodies: Iterable[Callable[[], object]]) -> None:
         """Run each in a thread of its own until all have ended; raises the first error that one raised."""
-        turns = [(body, self._turn_at(self._now)) for body in bodies]
-        threads = [threading.Thread(target=self._run, args=turn, daemon=True) for turn in turns]
-        for thread in threads:
-            thread.start()
+        for body in bodies:
+            self.start(body)
         self._go_on()
         self._ended.wait()
-        for thread in threads:
+        for thread in self._threads:
             thread.join()
         if self._errors:
             raise self._errors[0]
+
+    def start(self, body: Callable[[], object]) -> None:
+        """Have one more thread go on at the present moment; `run` waits for it too."""
+        thread = threading.Thread(target=self._run, args=(body, self._turn_at(self._now)), daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     def _run(self, body: Callable[[], object], turn: threading.Semaphore) -> None:
         turn.acquire()

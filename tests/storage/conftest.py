@@ -1,6 +1,6 @@
 """The servers of the tests, one of each kind for all of them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -24,6 +24,37 @@ def gcs_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         yield store
 
 
+@pytest.fixture(scope="session")
+def az_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """Microsoft's emulator of Azure Blob Storage."""
+    script = servers.azurite()
+    if script is None:
+        pytest.skip("Azurite is not installed: make test-neighbours-azure")
+    pytest.importorskip("azure.storage.blob")
+    with servers.azure(tmp_path_factory.mktemp("az"), script) as store:
+        yield store
+
+
+@pytest.fixture
+def server_of(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Store]:
+    """Return the server of a scheme, as a Job meets it whose Secret is right; one that is not asked for is not started.
+
+    Certificates of the servers' authorities are trusted together, so that one test may use several servers.
+    """
+    trusted: list[str] = []
+
+    def of(scheme: str) -> Store:
+        server: Store = request.getfixturevalue({"s3": "s3_server", "gs": "gcs_server", "az": "az_server"}[scheme])
+        variables = dict(server.environment)
+        trusted.append(variables.pop("CA_CERTIFICATES", ""))
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("CA_CERTIFICATES", "\n".join(filter(None, trusted)))
+        return server
+
+    return of
+
+
 @pytest.fixture(autouse=True)
 def _private_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     """The servers are this machine's, which an installation has to allow."""
@@ -38,18 +69,22 @@ def s3(s3_server: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
     return s3_server
 
 
-@pytest.fixture(params=["s3", "gs"])
-def bucket(request: pytest.FixtureRequest, s3: Store, gcs_server: Store, monkeypatch: pytest.MonkeyPatch) -> str:
+@pytest.fixture(params=["s3", "gs", "az"])
+def bucket(request: pytest.FixtureRequest, server_of: Callable[[str], Store]) -> str:
     """URI of a bucket on each server."""
-    assert s3.port != gcs_server.port
-    for name, value in gcs_server.environment.items():
-        monkeypatch.setenv(name, value)
+    server_of(request.param)
     return f"{request.param}://{servers.BUCKET}"
 
 
 @pytest.fixture
-def between(s3: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    """A proxy between Job and S3 server."""
-    with proxy.before(s3.port, pki=s3.pki) as made:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://localhost:{made.port}")
+def between(
+    request: pytest.FixtureRequest, server_of: Callable[[str], Store], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Proxy]:
+    """A proxy between Job and server: that of the test's parameter `scheme` or `bucket`, else S3's."""
+    parameters = getattr(request.node, "callspec", None)
+    chosen = {} if parameters is None else parameters.params
+    server = server_of(chosen.get("scheme") or chosen.get("bucket") or "s3")
+    with proxy.before(server.port, pki=server.pki) as made:
+        for name, value in server.at(made.port).items():
+            monkeypatch.setenv(name, value)
         yield made

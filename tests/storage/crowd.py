@@ -1,7 +1,7 @@
 """Many workers of one search in one process: who gets which trial, and what they ask of the store meanwhile.
 
 Their study, transactions, leases and budgets are those of a Job. A trial is a wait in which the worker looks at the
-budgets, shows that it is alive and lists the others, as a Job does beside its trial.
+budgets; beside whatever it does, it shows that it is alive, as the thread of a Job does.
 """
 
 import random
@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -183,10 +184,16 @@ class Member:
         self._leases = Leases(study, worker, shared=shared, budget=played.trials)
         self._index, self._owner, self._shared = index, worker.owner, shared
         self._played, self._clock, self._tally = played, clock, tally
-        self._dice, self._beats, self._beaten_at = random.Random(index), 0, clock.now()
+        self._dice, self._ended = random.Random(index), False
 
     def work(self) -> None:
         """Run trials until none is left."""
+        try:
+            self._work()
+        finally:
+            self._ended = True
+
+    def _work(self) -> None:
         poll = POLL_SECONDS
         while not self._leases.finished():
             began = self._clock.now()
@@ -200,6 +207,14 @@ class Member:
             self._run(trial)
             poll = POLL_SECONDS
 
+    def beat(self) -> None:
+        """Show signs of life until the worker has ended."""
+        for number in count(1):
+            if self._ended:
+                return
+            self._shared.pulse.show(self._owner, number)
+            self._clock.sleep(self._shared.beat_seconds)
+
     def _run(self, trial: optuna.Trial) -> None:
         seconds = self._played.trial_seconds * self._dice.uniform(1 - _SPREAD, 1 + _SPREAD)
         self._live_until(self._clock.now() + seconds)
@@ -211,17 +226,11 @@ class Member:
         self._tally.ran += seconds
 
     def _live_until(self, end: float) -> None:
-        """Wait, looking at the budgets and showing signs of life."""
+        """Wait, looking at the budgets."""
         while (left := end - self._clock.now()) > 0:
             self._clock.sleep(min(left, LOOK_SECONDS))
-            self._beat()
             if self._clock.now() < end:
                 assert self._budget.look() is None
-
-    def _beat(self) -> None:
-        if self._clock.now() - self._beaten_at >= self._shared.beat_seconds:
-            self._beaten_at, self._beats = self._clock.now(), self._beats + 1
-            self._shared.pulse.show(self._owner, self._beats)
 
 
 def play(played: Played, store: Store, latency: Latency) -> Tally:
@@ -236,8 +245,10 @@ def play(played: Played, store: Store, latency: Latency) -> Tally:
 
     def work(index: int) -> None:
         clock.sleep(random.Random(index).uniform(0.0, played.apart))
-        Member(index, Distant(store, clock, latency, tally, seed=index), played, clock, tally).work()
-        tally.seconds = clock.now()
+        member = Member(index, Distant(store, clock, latency, tally, seed=index), played, clock, tally)
+        clock.start(member.beat)
+        member.work()
+        tally.seconds = max(tally.seconds, clock.now())
 
     with told_by(clock):
         clock.run(partial(work, index) for index in range(played.workers))

@@ -23,6 +23,7 @@ class Answer:
 
     status: int
     code: str
+    message: str = "so says the test"
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Proxy:
         """First lines of what was asked, in order."""
         self.plan: Plan = lambda head: None
         self._upstream, self._pki = port, pki
+        self._open: set[StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -83,14 +85,19 @@ class Proxy:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
+        for end in self._open:
+            end.transport.abort()  # a client that says no goodbye is not waited for
+        await asyncio.sleep(0)
 
     async def _pass_on(self, client_in: StreamReader, client_out: StreamWriter) -> None:
+        self._open.add(client_out)
         trust = None if self._pki is None else ssl.create_default_context(cafile=str(self._pki / "ca.crt"))
         name = None if trust is None else "localhost"
         with suppress(OSError, _Broken, asyncio.CancelledError):
             server_in, server_out = await asyncio.open_connection(
                 "127.0.0.1", self._upstream, ssl=trust, server_hostname=name
             )
+            self._open.add(server_out)
             limits: dict[str, int] = {}
             ways = [
                 asyncio.ensure_future(self._forth(client_in, client_out, server_out, limits)),
@@ -145,7 +152,7 @@ def _spend(limits: dict[str, int], name: str, size: int) -> None:
 
 
 def _words(answer: Answer) -> bytes:
-    body = f"<?xml version='1.0'?><Error><Code>{answer.code}</Code><Message>so says the test</Message></Error>"
+    body = f"<?xml version='1.0'?><Error><Code>{answer.code}</Code><Message>{answer.message}</Message></Error>"
     head = f"HTTP/1.1 {answer.status} {answer.code}\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}\r\n"
     return f"{head}Connection: close\r\n\r\n{body}".encode()
 

@@ -1,8 +1,10 @@
-"""Real servers that speak S3's and Google's protocols, over TLS where they can, with the files of a folder."""
+"""Real servers that speak S3's, Google's and Azure's protocols, over TLS where they can."""
 
+import base64
+import os
 import socket
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,11 @@ from tools.localcluster.settings import load
 from tools.localcluster.shell import wait_for
 
 KEY, SECRET = "retune-tests", "a-key-for-tests-only"
+ACCOUNT, ACCOUNT_KEY = "retunetests", base64.b64encode(b"a key for tests only, of 64 bytes as Azure's are").decode()
+_START_SECONDS = 240
+"""Azurite loads thousands of files before it listens: seconds, and minutes on a machine that has other work."""
+AZURITE_VARIABLE = "RETUNE_AZURITE"
+"""Environment variable with the folder that Azurite is installed in; else that of `make test-neighbours-azure`."""
 BUCKET = "models"
 
 
@@ -30,6 +37,10 @@ class Store:
     """What the Secret of a user has to hold."""
     pki: Path | None = None
     """Folder with its certificate and that of its authority, where it speaks TLS."""
+
+    def at(self, port: int) -> dict[str, str]:
+        """Return what the Secret has to hold where the server is asked at another port, as through a proxy."""
+        return {name: value.replace(f":{self.port}", f":{port}") for name, value in self.environment.items()}
 
 
 @contextmanager
@@ -63,7 +74,7 @@ def s3(folder: Path) -> Iterator[Store]:
         "AWS_ENDPOINT_URL": f"https://localhost:{port}",
         "CA_CERTIFICATES": (pki / "ca.crt").read_text(),
     }
-    with _running("versitygw", arguments, port=port, log=folder / "log"):
+    with _running(_built("versitygw"), arguments, port=port, log=folder / "log"):
         yield Store(port, lambda name, content: _write(bucket / name, content), environment, pki)
 
 
@@ -84,9 +95,64 @@ def gcs(folder: Path) -> Iterator[Store]:
         "-public-host",
         f"127.0.0.1:{port}",
     )
-    with _running("fake-gcs-server", arguments, port=port, log=folder / "log"):
+    with _running(_built("fake-gcs-server"), arguments, port=port, log=folder / "log"):
         server = f"http://127.0.0.1:{port}"
         yield Store(port, lambda name, content: _upload(server, name, content), {"STORAGE_EMULATOR_HOST": server})
+
+
+def azurite() -> Path | None:
+    """Return the script of Microsoft's emulator, or None where it is not installed."""
+    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    usual = Path(os.environ.get("RETUNE_CACHE") or f"{cache}/retune") / "downloads" / "azurite"
+    script = Path(os.environ.get(AZURITE_VARIABLE) or usual) / "node_modules" / ".bin" / "azurite-blob"
+    return script if script.exists() else None
+
+
+@contextmanager
+def azure(folder: Path, script: Path) -> Iterator[Store]:
+    """Serve a container over Azure's protocol, with a key and a certificate of an authority of its own.
+
+    It takes tokens of Entra too, of which it checks everything but the signature.
+    """
+    from azure.storage.blob import BlobServiceClient
+
+    pki, (port,) = folder / "pki", free_ports(1)
+    ensure(pki, [Identity("server", "localhost", names=LOOPBACK)])
+    arguments = (
+        "--blobHost",
+        "127.0.0.1",
+        "--blobPort",
+        port,
+        "--location",
+        folder / "root",
+        "--cert",
+        pki / "server.crt",
+        "--key",
+        pki / "server.key",
+        "--oauth",
+        "basic",
+        "--disableTelemetry",
+        "--silent",
+    )
+    endpoint = f"https://localhost:{port}/{ACCOUNT}"
+    environment = {
+        "AZURE_STORAGE_ACCOUNT": ACCOUNT,
+        "AZURE_STORAGE_KEY": ACCOUNT_KEY,
+        "AZURE_STORAGE_SERVICE_ENDPOINT": endpoint,
+        "CA_CERTIFICATES": (pki / "ca.crt").read_text(),
+    }
+    accounts = {"AZURITE_ACCOUNTS": f"{ACCOUNT}:{ACCOUNT_KEY}"}
+    with (
+        _running(script, arguments, port=port, log=folder / "log", environment=accounts),
+        BlobServiceClient(
+            endpoint,
+            {"account_name": ACCOUNT, "account_key": ACCOUNT_KEY},
+            connection_verify=str(pki / "ca.crt"),
+            api_version="2023-11-03",
+        ) as service,
+    ):
+        container = service.create_container(BUCKET)
+        yield Store(port, lambda name, content: container.upload_blob(name, content, overwrite=True), environment, pki)
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -101,13 +167,21 @@ def _upload(server: str, name: str, content: bytes) -> None:
         return
 
 
+def _built(name: str) -> Path:
+    return Path(binaries.ensure(load(), ("storage",))[name])
+
+
 @contextmanager
-def _running(name: str, arguments: Sequence[object], *, port: int, log: Path) -> Iterator[None]:
-    path = binaries.ensure(load(), ("storage",))[name]
+def _running(
+    path: Path, arguments: Sequence[object], *, port: int, log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[None]:
+    name = path.name
     with log.open("wb") as output:
-        process = subprocess.Popen([path, *map(str, arguments)], stdout=output, stderr=output)
+        process = subprocess.Popen(
+            [path, *map(str, arguments)], stdout=output, stderr=output, env={**os.environ, **(environment or {})}
+        )
     try:
-        wait_for(lambda: process.poll() is not None or listens(port), what=f"{name} listening", seconds=30)
+        wait_for(lambda: process.poll() is not None or listens(port), what=f"{name} listening", seconds=_START_SECONDS)
         if process.poll() is not None:
             raise RuntimeError(f"{name} ended at once: {log.read_text()[-500:]}")
         yield

@@ -1,7 +1,8 @@
-"""A model server captures what it answers in a bucket of a real S3 server, without any volume."""
+"""A model server captures what it answers in a bucket of a real server, without any volume."""
 
 import json
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -33,10 +34,9 @@ def lost() -> float:
     )
 
 
-@pytest.mark.usefixtures("s3")
-def test_what_is_answered_lies_in_the_bucket_as_on_a_volume(delivered: Path, tmp_path: Path) -> None:
+def test_what_is_answered_lies_in_the_bucket_as_on_a_volume(bucket: str, delivered: Path, tmp_path: Path) -> None:
     """By day and hour, in the capture format, every row once; and the environment is left as it was."""
-    served, uri = retune_runtime.open(delivered / "mlp.onnx"), f"s3://{BUCKET}/captured"
+    served, uri = retune_runtime.open(delivered / "mlp.onnx"), f"{bucket}/captured-{uuid4().hex}"
     served.capture_to(uri)
     for number in range(4):
         json.dumps(served.answer(asked(number)))

@@ -156,10 +156,10 @@ def captured(place: Place, s3: Server, delivered: Path, champion: BundleRef) -> 
     shop = Shop(place.scratch / "shop", open_model(delivered / "mlp.onnx", EngineOptions()), *models.digits("test"))
     shop.serve(range(REQUESTS), since=NOW - SHIFT, every=SHIFT / REQUESTS, model=champion.digest)
     shop.label(range(REQUESTS))
-    folder = place.uri.removeprefix(f"s3://{servers.BUCKET}/")
+    folder = place.store.removeprefix(f"s3://{servers.BUCKET}/")
     for path in shop.root.rglob("*.parquet"):
         s3.put(f"{folder}/shop/{path.relative_to(shop.root)}", path.read_bytes())
-    return {"uri": f"{place.uri}/shop/captured", "labels": {"uri": f"{place.uri}/shop/labels"}, "retention": "1h"}
+    return {"uri": f"{place.store}/shop/captured", "labels": {"uri": f"{place.store}/shop/labels"}, "retention": "1h"}
 
 
 def test_the_loop_closes_without_a_volume(place: Place, s3: Server, delivered: Path) -> None:
@@ -201,14 +201,20 @@ def test_the_loop_closes_without_a_volume(place: Place, s3: Server, delivered: P
     assert isinstance(checked, CheckResult)
     assert checked.quality is not None
     assert (checked.quality.verdict, checked.samples) == ("Clear", 160), checked.quality.message
+    kept = [stat.key for stat in place.opened.stats("shop/")]
+    assert kept == ["shop/labels/a.parquet"], "captured requests went after their retention, and nothing else"
 
-    with serving(second.bundle.uri) as one, serving(second.bundle.uri) as two:
-        asked = {"endpoints": [one, two], "modelName": "digits", "bundle": _plain(second.bundle), **champion}
-        verified, _ = place.job("verify", resource="ml/digits", **asked)
-        wrong = asked | {"bundle": _plain(first.bundle)}
-        refused, code = place.job("verify", resource="ml/digits", **wrong)
+    hold_what_serves(place, served=second.bundle, champion=first.bundle)
+
+
+def hold_what_serves(place: Place, *, served: BundleRef, champion: BundleRef) -> None:
+    """Hold that two pods are seen to serve a bundle, and not to serve another one."""
+    with serving(served.uri) as one, serving(served.uri) as two:
+        about = {"endpoints": [one, two], "modelName": "digits", "champion": _plain(champion)}
+        verified, _ = place.job("verify", resource="ml/digits", **about, bundle=_plain(served))
+        refused, code = place.job("verify", resource="ml/digits", **about, bundle=_plain(champion))
     assert isinstance(verified, VerifyResult)
-    assert (verified.pods, verified.bundle_digest, verified.shown_by) == (2, second.bundle.digest, "Digest")
+    assert (verified.pods, verified.bundle_digest, verified.shown_by) == (2, served.digest, "Digest")
     assert isinstance(refused, Failure)
     assert (refused.reason, code) == (Reason.VARIABLE_IGNORED, Exit.INFEASIBLE)
 

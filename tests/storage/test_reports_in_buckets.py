@@ -2,6 +2,7 @@
 
 import ssl
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from urllib.request import urlopen
@@ -36,10 +37,14 @@ def s3_uri(s3: Store, authority: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
-def uri(bucket: str, s3_uri: str, gcs_server: Store) -> str:
-    """A report on each server."""
-    gcs_server.put(PATH, PAGE)
-    return s3_uri if bucket.startswith("s3") else f"{bucket}/{PATH}"
+def uri(bucket: str, server_of: Callable[[str], Store], monkeypatch: pytest.MonkeyPatch) -> str:
+    """A report on each server, and a person who has logged in and trusts its authority."""
+    server = server_of(bucket.partition("://")[0])
+    server.put(PATH, PAGE)
+    monkeypatch.delenv("CA_CERTIFICATES")
+    for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE") if server.pki else ():
+        monkeypatch.setenv(name, str(server.pki and server.pki / "ca.crt"))
+    return f"{bucket}/{PATH}"
 
 
 def test_a_report_is_read_with_the_callers_own_credentials(uri: str) -> None:

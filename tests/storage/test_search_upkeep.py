@@ -38,19 +38,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWar
 RUN, NEWER = "digits-r1-1a2b3c4d", "digits-r9-1a2b3c4d"
 
 
-@pytest.fixture(params=["file", "s3", "gs"])
-def uri(
-    request: pytest.FixtureRequest, s3: Server, gcs_server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> str:
+@pytest.fixture(params=["file", "s3", "gs", "az"])
+def uri(request: pytest.FixtureRequest, server_of: Callable[[str], Server], tmp_path: Path) -> str:
     """Address of an empty store of each kind."""
-    assert s3.port
-    for name, value in gcs_server.environment.items():
-        monkeypatch.setenv(name, value)
-    return (
-        f"file://{tmp_path}/store/digits"
-        if request.param == "file"
-        else f"{request.param}://{servers.BUCKET}/{uuid4().hex}/digits"
-    )
+    if request.param == "file":
+        return f"file://{tmp_path}/store/digits"
+    server_of(request.param)
+    return f"{request.param}://{servers.BUCKET}/{uuid4().hex}/digits"
 
 
 @pytest.fixture

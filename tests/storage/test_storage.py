@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,20 @@ def _one_file(s3_server: Store, gcs_server: Store) -> None:
     """Each server has one file."""
     s3_server.put(NAME, CONTENT)
     gcs_server.put(NAME, CONTENT)
+
+
+@pytest.fixture
+def server(bucket: str, server_of: Callable[[str], Store]) -> Store:
+    """The server of the bucket."""
+    return server_of(bucket.partition("://")[0])
+
+
+@pytest.fixture(autouse=True)
+def _one_file_on_azure(request: pytest.FixtureRequest) -> None:
+    """So has Azure's, where a test asks for it."""
+    callspec = getattr(request.node, "callspec", None)
+    if callspec is not None and callspec.params.get("bucket") == "az":
+        request.getfixturevalue("az_server").put(NAME, CONTENT)
 
 
 def get(uri: str, into: Path, *, limit: int = LIMIT, digest: str | None = None) -> Fetched:
@@ -79,14 +94,12 @@ def test_a_folder_is_no_file(bucket: str, tmp_path: Path) -> None:
     assert refused(f"{bucket}/digits", tmp_path).reason is Reason.MODEL_NOT_FOUND
 
 
-def test_a_folder_of_hugging_face_arrives_as_from_a_volume(
-    bucket: str, s3_server: Store, gcs_server: Store, tmp_path: Path
-) -> None:
+def test_a_folder_of_hugging_face_arrives_as_from_a_volume(bucket: str, server: Store, tmp_path: Path) -> None:
     """Its digest is that of the same files on a volume, and what is not its model is not read."""
     files = {"config.json": b"{}", "model.safetensors": CONTENT[:5000], "tokenizer.json": b"{}"}
     (tmp_path / "net").mkdir()
     for name, content in files.items():
-        (s3_server if bucket.startswith("s3") else gcs_server).put(f"net/{name}", content)
+        server.put(f"net/{name}", content)
         (tmp_path / "net" / name).write_bytes(content)
     fetched = fetch_folder(f"{bucket}/net/", into=tmp_path / "in")
     assert {path.name for path in fetched.path.iterdir()} == {"config.json", "model.safetensors"}
@@ -194,13 +207,10 @@ def _not_opened(uri: str, into: Path) -> JobError:
     return caught.value
 
 
-def test_captured_requests_in_a_bucket_are_read(
-    bucket: str, s3_server: Store, gcs_server: Store, shop: Shop, tmp_path: Path
-) -> None:
+def test_captured_requests_in_a_bucket_are_read(bucket: str, server: Store, shop: Shop, tmp_path: Path) -> None:
     """A window and its labels come from a bucket as they do from a volume, and no copy stays behind."""
     shop.serve(range(10), since=NOW)
     shop.label(range(10))
-    server = s3_server if bucket.startswith("s3") else gcs_server
     for path in shop.root.rglob("*.parquet"):
         server.put(f"shop/{path.relative_to(shop.root)}", path.read_bytes())
     server.put(f"shop/captured/{folder_of(NOW)}/cut.parquet", b"PAR1")

@@ -37,11 +37,11 @@ KILLED_IN = 5
 """Which of its trials a worker is killed in."""
 
 
-@pytest.fixture
-def uri(s3: Server) -> str:
-    """Address of an empty store on the S3 server."""
-    assert s3.port
-    return f"s3://{servers.BUCKET}/{uuid4().hex}"
+@pytest.fixture(params=["s3", "az"])
+def uri(request: pytest.FixtureRequest, server_of: Callable[[str], Server]) -> str:
+    """Address of an empty store on a server."""
+    server_of(request.param)
+    return f"{request.param}://{servers.BUCKET}/{uuid4().hex}"
 
 
 @contextmanager
@@ -111,12 +111,10 @@ def test_a_study_that_lost_an_object_is_refused(uri: str) -> None:
     assert f"{uri}/{study_prefix(RUN)}/log/0000000001" in caught.value.object
 
 
-@pytest.fixture(params=["s3", "gs"])
-def anywhere(request: pytest.FixtureRequest, uri: str, gcs_server: Server, monkeypatch: pytest.MonkeyPatch) -> Store:
+@pytest.fixture
+def anywhere(bucket: str) -> Store:
     """An empty store on each server."""
-    for name, value in gcs_server.environment.items():
-        monkeypatch.setenv(name, value)
-    return open_store(uri.replace("s3", request.param, 1))
+    return open_store(f"{bucket}/{uuid4().hex}")
 
 
 def test_a_bundle_goes_through_a_bucket(anywhere: Store, make: Callable[..., Bundle], tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ Json = Mapping[str, Any]
 _RULES = "x-kubernetes-validations"
 _OF_KUBERNETES = frozenset({"apiVersion", "kind", "metadata"})
 _PLURALS = {"string": "strings", "integer": "integers", "number": "numbers", "boolean": "booleans"}
-_CODE_OR_URI = re.compile(r"(`[^`]*`|(?:pvc|s3|gs|https)://[\w/.:-]*\w)")
+_CODE_OR_URI = re.compile(r"(`[^`]*`|(?:pvc|s3|gs|az|https)://[\w/.:-]*\w)")
 _MARKS = re.compile(r"[*<\\]|(?<!\w)_|_(?!\w)")
 """What a page would read as a mark."""
 

@@ -235,8 +235,8 @@ def open(uri: str | Path, threads: int | None = None) -> Served:  # noqa: A001 -
 
     Args:
         uri: pvc://CLAIM/PATH, which is below /mnt/pvc/CLAIM as in Retune's Jobs; s3://BUCKET/PATH; gs://BUCKET/PATH;
-            file:///PATH; or a path. It leads to the folder of a bundle, to an ONNX file, or on a volume to a folder
-            with one. A bundle must have the digest that the last part of the URI names.
+            az://CONTAINER/PATH; file:///PATH; or a path. It leads to the folder of a bundle, to an ONNX file, or on a
+            volume to a folder with one. A bundle must have the digest that the last part of the URI names.
         threads: Most threads that the engine uses; None keeps those that the bundle was judged with, and 1 for a file.
 
     Raises:

@@ -232,6 +232,15 @@ true
   resources: [rollouts]
   verbs: [list]
 {{- end }}
+{{- with .Values.targets.configMaps }}
+# The key that agents follow, in ConfigMaps of these names (spec.target.injection of type ConfigMap).
+- apiGroups: [""]
+  resources: [configmaps]
+  {{- if not (has "*" .) }}
+  resourceNames: {{ toJson . }}
+  {{- end }}
+  verbs: [get, patch]
+{{- end }}
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
   verbs: [get, create, update]

@@ -33,6 +33,16 @@ def fail(_: Any, error: Exception) -> JSONResponse:
     return JSONResponse({"error": str(error)}, status_code=500)
 
 
+def proved(uri: str) -> retune_runtime.Served:
+    """Return an open model that answers its golden requests as recorded; raises ServeError.
+
+    Ray takes the class below as it stands when it is declared, so that all it calls has to be there before.
+    """
+    served = retune_runtime.open(uri)
+    served.check_golden()
+    return served
+
+
 @serve.deployment
 @serve.ingress(api)
 class Served:
@@ -71,13 +81,6 @@ class Served:
         """The open model, which there is as soon as anything is asked."""
         assert self.served is not None
         return self.served
-
-
-def proved(uri: str) -> retune_runtime.Served:
-    """Return an open model that answers its golden requests as recorded; raises ServeError."""
-    served = retune_runtime.open(uri)
-    served.check_golden()
-    return served
 
 
 app = Served.bind()  # type: ignore[attr-defined]  # of the decorator

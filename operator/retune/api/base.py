@@ -182,9 +182,12 @@ def between(low: str, high: str) -> str:
 _DECIMAL = r"-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,9})?"
 _DURATION = r"([0-9]{1,5}(h|m|s|ms)){1,4}"
 _CLAIM = r"pvc://[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"
-_REMOTE = r"(s3|gs|https)://[a-z0-9]([-a-z0-9._]{0,251}[a-z0-9])?(:[0-9]{1,5})?"
+_CONTAINER = r"az://[a-z0-9][-a-z0-9]{1,61}[a-z0-9]"
+_REMOTE = rf"((s3|gs|https)://[a-z0-9]([-a-z0-9._]{{0,251}}[a-z0-9])?(:[0-9]{{1,5}})?|{_CONTAINER})"
 _SEGMENT = r"/[A-Za-z0-9_][A-Za-z0-9_.=:+-]*"
-_BUCKET = r"(s3|gs)://[a-z0-9]([-a-z0-9._]{0,220}[a-z0-9])?(/[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}){0,6}"
+_BUCKET = (
+    rf"((s3|gs)://[a-z0-9]([-a-z0-9._]{{0,220}}[a-z0-9])?|{_CONTAINER})(/[A-Za-z0-9_][A-Za-z0-9_.-]{{0,62}}){{0,6}}"
+)
 _MLFLOW = r"mlflow://([A-Za-z0-9_.+=-]|%20){1,256}(@[A-Za-z0-9_-]{1,255}|/[1-9][0-9]{0,8})"
 
 Decimal = Annotated[
@@ -220,14 +223,14 @@ StoreUri = Annotated[
     Text(
         pattern=f"({_CLAIM}({_SEGMENT})*|{_BUCKET})/?",
         max_length=1024,
-        message="an artifact store is pvc://CLAIM/PATH, s3://BUCKET/PATH or gs://BUCKET/PATH; path segments have "
-        "letters, digits and _ . -, no leading dot; a bucket takes 6 of 63 characters",
+        message="an artifact store is pvc://CLAIM/PATH, s3://BUCKET/PATH, gs://BUCKET/PATH or az://CONTAINER/PATH; "
+        "path segments have letters, digits and _ . -, no leading dot; a bucket takes 6 of 63 characters",
     ),
 ]
 """URI of a store. The path in a bucket is bounded so that the keys of all that lies below it fit their servers."""
 _FILE_URI = (
-    "a file's URI is pvc://CLAIM/PATH, s3://BUCKET/PATH, gs://BUCKET/PATH or https://HOST/PATH; a path segment has "
-    "letters, digits and _ . = : + - and does not start with a dot"
+    "a file's URI is pvc://CLAIM/PATH, s3://BUCKET/PATH, gs://BUCKET/PATH, az://CONTAINER/PATH or https://HOST/PATH; "
+    "each segment has letters, digits and _ . = : + - and no leading dot"
 )
 FileUri = Annotated[
     str,
@@ -252,8 +255,9 @@ ModelUri = Annotated[
     Text(
         pattern=f"({_CLAIM}|{_REMOTE})({_SEGMENT})+/?|{_MLFLOW}",
         max_length=1024,
-        message="a file's URI is pvc://CLAIM/PATH, s3://BUCKET/PATH, gs://BUCKET/PATH or https://HOST/PATH, of "
-        "letters, digits and _ . = : + -; a model in MLflow is mlflow://NAME@ALIAS or mlflow://NAME/VERSION",
+        message="a file's URI is pvc://CLAIM/PATH, s3://BUCKET/PATH, gs://BUCKET/PATH, az://CONTAINER/PATH or "
+        "https://HOST/PATH, of letters, digits and _ . = : + -; a model in MLflow is mlflow://NAME@ALIAS or "
+        "mlflow://NAME/VERSION",
     ),
 ]
 """URI of a file or folder, or of a model in MLflow."""

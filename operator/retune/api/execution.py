@@ -39,6 +39,7 @@ class Credentials(ApiModel):
     """Secret in the same namespace. These of its keys become environment variables of the Jobs that use such URIs, and
     no others: for s3:// AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION (or AWS_DEFAULT_REGION)
     and AWS_ENDPOINT_URL (or AWS_ENDPOINT_URL_S3); for gs:// GOOGLE_CREDENTIALS (JSON key of a service account); for
+    az:// AZURE_STORAGE_ACCOUNT, AZURE_STORAGE_KEY or AZURE_STORAGE_SAS_TOKEN, and AZURE_STORAGE_SERVICE_ENDPOINT; for
     https:// HTTPS_TOKEN and HTTPS_HOST; for mlflow:// MLFLOW_TRACKING_URI, MLFLOW_TRACKING_USERNAME and
     MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, and those of s3:// and gs://; for oci:// .dockerconfigjson, or
     REGISTRY_HOST with REGISTRY_USERNAME and REGISTRY_PASSWORD or REGISTRY_TOKEN, REGISTRY_PLAIN_HTTP and
@@ -51,8 +52,9 @@ class Execution(ApiModel):
     image: str | None = Field(default=None, min_length=1, max_length=512)
     """Image of all Jobs but those that check windows; defaults to the operator's setting."""
     artifact_store: StoreUri | None = None
-    """Where bundles, studies, gathered data and reports go: pvc://CLAIM/PATH, s3://BUCKET/PATH or gs://BUCKET/PATH.
-    Defaults to the operator's setting. On the claim or in the bucket of that setting, no other folder may be named."""
+    """Where bundles, studies, gathered data and reports go: pvc://CLAIM/PATH, s3://BUCKET/PATH, gs://BUCKET/PATH or
+    az://CONTAINER/PATH. Defaults to the operator's setting. On the claim or in the bucket of that setting, no other
+    folder may be named."""
     credentials: Credentials | None = None
     """Credentials for model, data and store that are not on a volume. Left out: model and data must be public, and for
     a store of the operator's setting in a bucket the administrator may have named a Secret. A model in MLflow needs

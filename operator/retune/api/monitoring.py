@@ -1,12 +1,11 @@
-"""`spec.monitoring`, `spec.refresh` and `spec.triggers`: how a live model is watched, and what may start a run.
+"""`spec.monitoring`: how a live model is watched.
 
-The defaults are those of a careful engineer: a verdict needs enough rows, a signal needs bad verdicts in a row, and a
-run starts only for what another model can mend.
+The defaults are those of a careful engineer: a verdict needs enough rows, and a signal needs bad verdicts in a row.
 """
 
 import re
 from enum import StrEnum
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -20,30 +19,11 @@ from retune.api.base import (
     between,
     cel_list,
     if_decimal,
-    if_duration,
     map_list,
     rules,
 )
 from retune.api.metrics import WATCHED, Metric
 from retune.api.production import Production
-
-
-class TriggerReason(StrEnum):
-    """Why a run starts."""
-
-    INITIAL = "Initial"
-    SPEC_CHANGE = "SpecChange"
-    MANUAL = "Manual"
-    DRIFT = "Drift"
-    QUALITY_DEGRADATION = "QualityDegradation"
-    PERFORMANCE_DEGRADATION = "PerformanceDegradation"
-    SCHEDULE = "Schedule"
-    ARTIFACT_CHANGE = "ArtifactChange"
-
-
-SignalReason = Literal["Drift", "QualityDegradation", "PerformanceDegradation", "Schedule", "ArtifactChange"]
-"""The reasons that start a run without a person."""
-SIGNAL_REASONS: tuple[str, ...] = get_args(SignalReason)
 
 
 def _share(field: str) -> Rule:
@@ -84,7 +64,10 @@ class Drift(ApiModel):
     columns: tuple[Annotated[str, Field(min_length=1, max_length=128)], ...] | None = Field(
         default=None, min_length=1, max_length=256, json_schema_extra=SET
     )
-    """Columns that count. Left out: all inputs and the prediction."""
+    """Columns that count, each alike. Left out: all inputs and the prediction."""
+    weigh: Literal["Auto", "Never"] = "Auto"
+    """Auto counts each drifted input by the share of the answers that it carries, where that is known and `columns` is
+    left out; Never counts all inputs alike."""
     false_discovery_rate: Annotated[Decimal, _share("falseDiscoveryRate")] = "0.01"
     """Expected share of false alarms among the columns called drifted in a window. The window itself is called drifted
     only by evidence that is 20 times as rare."""
@@ -92,9 +75,10 @@ class Drift(ApiModel):
     """Smallest size of a change that matters, in the measure of `method`. The Wasserstein distance is a share of the
     reference's standard deviation."""
     share: Annotated[Decimal, _share("share")] = "0.2"
-    """Share of drifted inputs from which a window counts as drifted. A drifted prediction is enough alone."""
+    """Share of the answers that drifted inputs carry, or where that is not known, share of drifted inputs, from which a
+    window counts as drifted. A drifted prediction is enough alone."""
     clear_share: Annotated[Decimal, _share("clearShare")] = "0.1"
-    """Share of drifted inputs up to which a window counts as clear."""
+    """The same share up to which a window counts as clear."""
     consecutive: int = Field(default=2, ge=1, le=24)
     """Drifted windows in a row that raise the signal."""
 
@@ -130,6 +114,52 @@ class Quality(ApiModel):
     estimate: Literal["Auto", "Never"] = "Auto"
     """Auto estimates the accuracy from the model's confidence while there are no labels. An estimate is marked as one
     and may corroborate drift, but raises no signal."""
+
+
+class Headroom(ApiModel):
+    """When it counts that labelled rows teach more than the champion knows.
+
+    Labelled rows of earlier windows teach a quick learner what the champion's answers are off by. What that takes off
+    the error on a later window, a run may take off for good.
+    """
+
+    min_gain: Annotated[Decimal, _share("minGain")] = "0.02"
+    """Share of the champion's error (of a classifier the Brier score, of a regression the squared error) that the
+    correction takes off, from which a window counts, if its confidence interval proves that there is a gain."""
+    windows: int = Field(default=8, ge=1, le=52)
+    """Windows before, of the same champion, whose labelled rows teach the correction; the rows that the champion was
+    proven on teach it too."""
+    consecutive: int = Field(default=2, ge=1, le=24)
+    """Windows in a row that are judged together, each corrected by what was known before it."""
+
+
+SEGMENT_COLUMNS = 8
+"""Most columns whose segments are judged."""
+
+
+class Segments(ApiModel):
+    """Which parts of the live rows are judged by themselves, and when a loss of quality in one counts."""
+
+    columns: tuple[Annotated[str, Field(min_length=1, max_length=128)], ...] | None = Field(
+        default=None, min_length=1, max_length=SEGMENT_COLUMNS, json_schema_extra=SET
+    )
+    """Columns of the captured inputs whose values divide the rows: each category is a segment, and numbers are cut at
+    the reference's quartiles. Left out: see `choose`."""
+    choose: Literal["Auto", "Never"] = "Auto"
+    """Auto takes the three columns in whose segments the champion's quality differs most on the reference, where
+    `columns` is left out; Never judges no segments then."""
+    max_degradation: Annotated[Decimal, _share("maxDegradation")] = "0.1"
+    """Loss of a segment against its own rows of the reference that counts, if it is proven: the difference for a metric
+    that is at most 1, else the change as a share of the reference's value. Up to half of it a segment is clear."""
+    min_labels: int = Field(default=30, ge=10, le=1000000)
+    """Labelled rows of a segment that a verdict on it needs."""
+    consecutive: int = Field(default=2, ge=1, le=24)
+    """Bad windows in a row of one segment that raise the signal."""
+
+    @property
+    def wanted(self) -> bool:
+        """Whether any segments are judged."""
+        return self.columns is not None or self.choose == "Auto"
 
 
 class LiveKind(StrEnum):
@@ -253,14 +283,28 @@ class Performance(ApiModel):
     requests that fail, bad above 5 %."""
 
 
+ServiceName = Annotated[
+    str,
+    Text(
+        pattern=r"[a-z]([-a-z0-9]*[a-z0-9])?",
+        max_length=63,
+        message="the name of a Service has lower-case letters, digits and '-', and begins with a letter",
+    ),
+]
+
+
 class Monitoring(ApiModel):
     """How the live model is watched, in windows of time that do not overlap."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
             (
-                "has(self.production) || (!has(self.drift) && !has(self.quality))",
-                "monitoring.drift and monitoring.quality need monitoring.production: the captured requests",
+                "has(self.production) || (!has(self.drift) && !has(self.quality) && !has(self.segments))",
+                "monitoring.drift, quality and segments need monitoring.production: the captured requests",
+            ),
+            (
+                "!has(self.headroom) || (has(self.production) && has(self.production.labels))",
+                "monitoring.headroom needs monitoring.production.labels: it is learned from labelled requests",
             ),
             ("self.minSamples <= self.maxSamples", "monitoring.minSamples must not exceed monitoring.maxSamples"),
         )
@@ -281,8 +325,15 @@ class Monitoring(ApiModel):
     """When a change of inputs or predictions counts. Left out: its defaults, where production is given."""
     quality: Quality | None = None
     """When a loss of quality counts. Left out: its defaults, where production is given."""
+    headroom: Headroom | None = None
+    """When it counts that another model would do better. Left out: its defaults, where labels are given."""
+    segments: Segments | None = None
+    """Which parts of the rows are judged by themselves. Left out: its defaults, where production is given."""
     performance: Performance | None = None
     """When slow or failing answers count. Left out: they are not watched."""
+    check_host: ServiceName | None = None
+    """Service in this namespace whose pods check the windows, which costs a tenth. Left out, and whenever they cannot,
+    each check's own Job does all of it; the verdicts are the same."""
 
     @property
     def drifting(self) -> Drift | None:
@@ -294,71 +345,13 @@ class Monitoring(ApiModel):
         """The settings of quality, its defaults where they are left out; None where nothing is captured."""
         return (self.quality or Quality()) if self.production else None
 
+    @property
+    def learning(self) -> Headroom | None:
+        """The settings of headroom, its defaults where they are left out; None where no labels are given."""
+        return (self.headroom or Headroom()) if self.production and self.production.labels else None
 
-_SOME_RECENT = Rule(
-    if_decimal("self", "double(self) > 0.0 && double(self) < 1.0"), "refresh.recentShare lies between 0 and 1"
-)
-
-
-class Refresh(ApiModel):
-    """Data of runs that a signal, the schedule or manualNonce starts: what they learn from and are judged by."""
-
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            ("self.minRows <= self.maxRows", "refresh.minRows must not exceed refresh.maxRows"),
-        )
-    )
-
-    policy: Literal["Mixed", "RecentOnly", "Never"] = "Mixed"
-    """Mixed trains on labelled production rows and spec.data.training, RecentOnly on production rows alone; with both,
-    the newest labelled rows are validation and test, in the order of time. Never uses spec.data as it is."""
-    span: Duration = "168h"
-    """How far back production rows are taken. While drift or a loss of quality is raised, only rows since its first bad
-    window are, unless they are fewer than minRows."""
-    recent_share: Annotated[Decimal, _SOME_RECENT] = "0.5"
-    """Share of production rows in the training set of policy Mixed."""
-    min_rows: int = Field(default=1000, ge=100, le=10000000)
-    """Labelled production rows that are needed. With fewer the run uses spec.data, and its record says so."""
-    max_rows: int = Field(default=100000, ge=100, le=10000000)
-    """Most rows of the training set."""
-
-
-class Triggers(ApiModel):
-    """What may start a run, and how often."""
-
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            (
-                "('Schedule' in self.signals) == has(self.schedule)",
-                "signal Schedule and triggers.schedule belong together: give both or neither",
-            ),
-            (
-                if_duration(
-                    "self.cooldown",
-                    if_duration("self.maxCooldown", "duration(self.maxCooldown) >= duration(self.cooldown)"),
-                ),
-                "triggers.maxCooldown must be at least triggers.cooldown",
-            ),
-        )
-    )
-
-    signals: tuple[SignalReason, ...] = Field(
-        default=("Drift", "QualityDegradation", "PerformanceDegradation", "ArtifactChange"),
-        max_length=len(SIGNAL_REASONS),
-        json_schema_extra=SET,
-    )
-    """Signals that may start a run. A change of the spec and manualNonce always may."""
-    corroboration: Literal["None", "DriftNeedsSecondSignal"] = "DriftNeedsSecondSignal"
-    """DriftNeedsSecondSignal lets drift start a run only beside a loss of quality, measured or estimated, or of speed,
-    or where quality can be neither measured nor estimated; else drift is only reported. None lets drift alone start a
-    run."""
-    schedule: str | None = Field(default=None, min_length=9, max_length=128)
-    """Cron expression of five fields, for signal Schedule."""
-    time_zone: str = Field(default="Etc/UTC", min_length=1, max_length=64)
-    """Time zone of the schedule, such as Europe/Berlin."""
-    cooldown: Duration = "6h"
-    """Time after a run before a signal may start another. It doubles with every run in a row that brings no gain."""
-    max_cooldown: Duration = "168h"
-    """Longest that the cooldown becomes."""
-    max_runs_per_day: int = Field(default=4, ge=1, le=24)
-    """Runs that signals may start in 24 hours."""
+    @property
+    def segmenting(self) -> Segments | None:
+        """The settings of segments, its defaults where they are left out; None where none are judged."""
+        segments = self.segments or Segments()
+        return segments if self.production and segments.wanted else None

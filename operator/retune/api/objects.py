@@ -10,12 +10,12 @@ from pydantic import ConfigDict, Field
 from retune.api.base import ApiModel, Time, map_list, one_of, rules
 from retune.api.bounds import Address, Hash, Sentence, Word
 from retune.api.model import Data, Model
-from retune.api.monitoring import TriggerReason
 from retune.api.objectives import Objective, Selection
 from retune.api.search import Search, Serving
 from retune.api.spec import ModelOptimizationSpec
 from retune.api.status import Condition, Measurement, ModelOptimizationStatus, Outcome, Trials
 from retune.api.techniques import Technique
+from retune.api.triggers import TriggerReason
 
 
 class ObjectMeta(ApiModel):

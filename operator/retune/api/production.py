@@ -64,8 +64,8 @@ class Production(ApiModel):
     labels: Labels | None = None
     """Where labels are found. Left out: quality is only estimated, from the model's own confidence."""
     retention: Duration | None = None
-    """How long captured files are kept: older ones on a volume are removed, but only such as Retune's own writer has
-    marked. Left out, or zero: for ever."""
+    """How long captured files are kept: older ones are removed, but only such as Retune's own writer has marked. Left
+    out, or zero: for ever."""
 
     @property
     def kept_seconds(self) -> float | None:

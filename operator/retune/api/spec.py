@@ -13,13 +13,14 @@ from retune.api.base import ApiModel, cel_list, map_list, rules
 from retune.api.execution import Execution, History
 from retune.api.metrics import CUSTOM, unfit_metrics
 from retune.api.model import Data, Model, Task
-from retune.api.monitoring import Monitoring, Refresh, Triggers
+from retune.api.monitoring import Monitoring
 from retune.api.objectives import Objective, Selection, default_objectives
 from retune.api.registry import Registry
 from retune.api.rollout import Rollout
 from retune.api.search import Search, Serving
 from retune.api.target import Target
 from retune.api.techniques import QuantizationScheme, Technique, TechniqueType
+from retune.api.triggers import Refresh, Triggers
 
 
 class Mode(StrEnum):
@@ -150,6 +151,11 @@ _ACROSS_FIELDS = rules(
         "RollingUpdate for another kind of target",
     ),
     (
+        "self.rollout.strategy == 'RollingUpdate' || self.target.injection.type != 'ConfigMap'",
+        "rollout.strategy Canary and BlueGreen give some pods a version first, and all pods follow the one key of "
+        "type ConfigMap: take RollingUpdate, or target.injection.type EnvVar",
+    ),
+    (
         f"!({_has_shadow('canary')} || {_has_shadow('blueGreen')}) || "
         "(has(self.target.inference) && has(self.monitoring) && has(self.monitoring.production))",
         "a shadow asks the pods what users have asked before: give monitoring.production and target.inference",
@@ -261,3 +267,8 @@ class ModelOptimizationSpec(ApiModel):
     def better(self) -> tuple[Objective, ...]:
         """The objectives of the spec, or the default ones of its task."""
         return self.objectives or default_objectives(self.model.task)
+
+    @property
+    def learns(self) -> bool:
+        """Whether a run may learn from labelled rows; techniques that are left out include some that do."""
+        return self.techniques is None or any(technique.type.learns for technique in self.techniques)

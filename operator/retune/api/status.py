@@ -11,11 +11,11 @@ from pydantic import BeforeValidator, Field
 
 from retune.api.base import ATOMIC, ApiModel, StatusPart, Time, map_list, one_of
 from retune.api.bounds import LEFTOVERS_LIMIT, Address, Hash, Name, Number, Sentence, Word
-from retune.api.monitoring import TriggerReason
 from retune.api.registered import RegistryStatus
 from retune.api.rolling import ActiveRollout, LastRollback
 from retune.api.routed import CanaryRoute
 from retune.api.shown import Shown
+from retune.api.triggers import TriggerReason
 from retune.api.watched import FreshData, MonitoringStatus, TriggersStatus
 from retune.api.worth import Worth
 
@@ -96,6 +96,7 @@ class ConditionType(StrEnum):
     QUALITY_DEGRADED = "QualityDegraded"
     PERFORMANCE_DEGRADED = "PerformanceDegraded"
     MONITORING_RELIABLE = "MonitoringReliable"
+    CURABLE = "Curable"
     CIRCUIT_OPEN = "CircuitOpen"
     COMMANDS_FOLLOWED = "CommandsFollowed"
     SUSPENDED = "Suspended"

@@ -62,23 +62,60 @@ class InjectionType(StrEnum):
     """From an environment variable of its container."""
     STORAGE_URI = "StorageUri"
     """From KServe, which mounts what spec.predictor.model.storageUri of an InferenceService names."""
+    CONFIG_MAP = "ConfigMap"
+    """From an agent beside it, which follows a key of a ConfigMap, while the pod runs on."""
+
+
+class ConfigMapKey(ApiModel):
+    """A key of a ConfigMap in the resource's own namespace, and where the agents that follow it answer."""
+
+    name: Annotated[
+        ObjectName,
+        Rule("self == oldSelf", "target.injection.configMap.name is immutable: create another ModelOptimization"),
+    ]
+    """Name of the ConfigMap, which is never created or deleted."""
+    key: Annotated[
+        str,
+        Text(
+            pattern=r"[A-Za-z0-9._-]+",
+            max_length=253,
+            message="a key of a ConfigMap has letters, digits and . _ -",
+        ),
+        Rule("self == oldSelf", "target.injection.configMap.key is immutable: create another ModelOptimization"),
+    ]
+    """The key below `data`, whose value is the URI of a bundle, or empty."""
+    agent_port: int = Field(default=8090, ge=1, le=65535)
+    """HTTP port of the agent in each pod of the target, `python -m retune_runtime follow`."""
 
 
 class Injection(ApiModel):
-    """The one field of the target that Retune owns: the one that names the model."""
+    """The one field that Retune owns: the one that names the model."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
             (
                 "self.type == 'EnvVar' || self.name == 'MODEL_URI'",
-                "target.injection.name is the name of a variable, which type StorageUri has none of: leave it out",
+                "target.injection.name is the name of a variable, which only type EnvVar has: leave it out",
+            ),
+            (
+                "(self.type == 'ConfigMap') == has(self.configMap)",
+                "target.injection.configMap names the ConfigMap and the key of type ConfigMap, and belongs to no other",
+            ),
+            (
+                "self.type != 'ConfigMap' || self.takeover == 'Force'",
+                "a key of a ConfigMap is owned by whoever has made it: set target.injection.takeover to Force, so that "
+                "the first version can go live",
             ),
         )
     )
 
-    type: InjectionType = InjectionType.ENV_VAR
+    type: Annotated[
+        InjectionType,
+        Rule("self == oldSelf", "target.injection.type is immutable: create another ModelOptimization"),
+    ] = InjectionType.ENV_VAR
     """How the server learns which model to load: EnvVar, from a variable of its container; StorageUri, from KServe,
-    which mounts what spec.predictor.model.storageUri of an InferenceService names."""
+    which mounts what spec.predictor.model.storageUri of an InferenceService names; ConfigMap, from an agent beside it,
+    which follows a key of a ConfigMap while the pod runs on."""
     name: Annotated[
         str,
         Text(
@@ -94,6 +131,8 @@ class Injection(ApiModel):
         ),
     ] = "MODEL_URI"
     """Name of the environment variable."""
+    config_map: ConfigMapKey | None = None
+    """The key of a ConfigMap, with type ConfigMap."""
     takeover: Takeover = Takeover.REFUSE
     """Refuse stops with FieldConflict when another manager owns the field; Force takes it over."""
 
@@ -105,6 +144,8 @@ class Injection(ApiModel):
     @property
     def field(self) -> str:
         """What a sentence calls the field, and the variable's name where it is one."""
+        if self.config_map is not None:
+            return f"key {self.config_map.key} of ConfigMap {self.config_map.name}"
         return self.name if self.is_variable else "spec.predictor.model.storageUri"
 
 
@@ -132,6 +173,11 @@ class Target(ApiModel):
             (
                 "(self.injection.type == 'StorageUri') == (self.ref.kind == 'InferenceService')",
                 "target.injection.type StorageUri is for kind InferenceService, and EnvVar for the others",
+            ),
+            (
+                "self.injection.type != 'ConfigMap' || self.ref.kind in ['Deployment', 'StatefulSet']",
+                "target.injection.type ConfigMap is for pods that run on, of a Deployment or StatefulSet: take EnvVar "
+                "for another kind of target",
             ),
         )
     )

@@ -14,7 +14,7 @@ from retune.api.resources import Command, Resources
 
 
 class TechniqueType(StrEnum):
-    """What can be done to a model. Those that train come first, then those that rewrite what was trained."""
+    """What can be done to a model: first it is trained, then rewritten, and last its probabilities are corrected."""
 
     CUSTOM_TRAINING = "CustomTraining"
     HYPERPARAMETER_TUNING = "HyperparameterTuning"
@@ -27,6 +27,24 @@ class TechniqueType(StrEnum):
     PRUNING = "Pruning"
     GRAPH_OPTIMIZATION = "GraphOptimization"
     QUANTIZATION = "Quantization"
+    RECALIBRATION = "Recalibration"
+
+    @property
+    def learns(self) -> bool:
+        """Whether it learns what labels say; a student of Distillation learns what the model answers already."""
+        return self not in _OF_ANSWERS
+
+
+_OF_ANSWERS = frozenset(
+    {
+        TechniqueType.DISTILLATION,
+        TechniqueType.FACTORIZATION,
+        TechniqueType.PRUNING,
+        TechniqueType.GRAPH_OPTIMIZATION,
+        TechniqueType.QUANTIZATION,
+    }
+)
+"""Techniques that make a model smaller or faster, and its answers no better."""
 
 
 class Parameter(ApiModel):
@@ -268,6 +286,17 @@ class Quantization(ApiModel):
     float, at most half of them."""
 
 
+class Recalibration(ApiModel):
+    """Corrected probabilities of a classifier, without training. The correction becomes part of the served file."""
+
+    methods: tuple[Literal["Both", "Temperature", "PriorShift", "Isotonic"], ...] = Field(
+        default=("Both", "Temperature", "PriorShift", "Isotonic"), min_length=1, max_length=4, json_schema_extra=SET
+    )
+    """Corrections that the search may choose from. Temperature divides log-odds by one number, PriorShift weighs each
+    class by how much more or less frequent it has become, Both does the two together. Isotonic, of two classes, follows
+    the share of rows that had the second one."""
+
+
 _SETTINGS = {
     "container": TechniqueType.CUSTOM_TRAINING,
     "tuning": TechniqueType.HYPERPARAMETER_TUNING,
@@ -280,6 +309,7 @@ _SETTINGS = {
     "pruning": TechniqueType.PRUNING,
     "graph": TechniqueType.GRAPH_OPTIMIZATION,
     "quantization": TechniqueType.QUANTIZATION,
+    "recalibration": TechniqueType.RECALIBRATION,
 }
 
 
@@ -335,3 +365,5 @@ class Technique(ApiModel):
     """Settings of type GraphOptimization."""
     quantization: Quantization | None = None
     """Settings of type Quantization."""
+    recalibration: Recalibration | None = None
+    """Settings of type Recalibration."""

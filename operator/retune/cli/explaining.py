@@ -10,6 +10,8 @@ from retune.api.objects import ModelOptimization
 from retune.api.spec import Mode
 from retune.api.status import ConditionStatus, ConditionType, Stage
 from retune.cli import figures
+from retune.cli.watching import estimate
+from retune.plan.watch.alarms import ESTIMATE
 
 _BAD_WHEN_TRUE = (
     ConditionType.STALLED,
@@ -25,6 +27,7 @@ _BAD_WHEN_FALSE = (
     ConditionType.REGISTERED,
     ConditionType.BUNDLE_AVAILABLE,
     ConditionType.MONITORING_RELIABLE,
+    ConditionType.CURABLE,
     ConditionType.COMMANDS_FOLLOWED,
 )
 
@@ -36,6 +39,9 @@ def answers(resource: ModelOptimization, *, now: datetime) -> list[tuple[str, st
     rows += _serves(resource, now)
     rows += [("Goes live", sentence) for sentence in _goes_live(resource)]
     rows += [("Starts", sentence) for sentence in _starts(resource, now)]
+    rows += [("Moved", sentence) for sentence in _moved(resource)]
+    rows += [("Segment", sentence) for sentence in _segments(resource)]
+    rows += [("Estimated", sentence) for sentence in _estimated(resource)]
     rows += _past(resource, now)
     rows += [("Trouble", sentence) for sentence in _troubles(resource) if sentence != status.message]
     rows += [("To do", sentence) for sentence in _to_do(resource)]
@@ -92,6 +98,8 @@ def _starts(resource: ModelOptimization, now: datetime) -> Iterator[str]:
     if status.run is not None:
         why = f": {status.run.why}" if status.run.why else ""
         yield f"run {status.run.name} is under way ({status.run.trigger}{why}); one at a time"
+        if status.run.data:
+            yield f"its data: {status.run.data}"
     if spec.suspend:
         yield "no run: spec.suspend freezes everything"
     if spec.mode is Mode.OBSERVE_ONLY:
@@ -106,6 +114,40 @@ def _starts(resource: ModelOptimization, now: datetime) -> Iterator[str]:
         yield f"no run by a signal before {triggers.cooldown_until:%Y-%m-%d %H:%M:%S} UTC (triggers.cooldown)"
     if spec.monitoring is None and spec.triggers.schedule is None:
         yield "runs by a change of the spec or of manualNonce alone: there is no spec.monitoring and no schedule"
+
+
+def _moved(resource: ModelOptimization) -> Iterator[str]:
+    """Yield what moved in the last window, and what each column carries of the answers."""
+    watched = resource.status.monitoring
+    for column in watched.moved if watched else ():
+        carries = "" if column.carries is None else f" and carries {_carried(float(column.carries))}"
+        guess = f": {column.looks_like}" if column.looks_like else ""
+        yield f"{column.name} moved by {float(column.size):.2g} ({column.measure}){carries}{guess}"
+
+
+def _segments(resource: ModelOptimization) -> Iterator[str]:
+    """Yield the segments that have lost quality: those that are raised, and those that were bad in the last window."""
+    watched = resource.status.monitoring
+    for one in watched.segments if watched else ():
+        if one.raised or one.streak:
+            state = "is raised" if one.raised else "was bad in the last window"
+            yield f"{one.name} {state}: {one.value}, was {one.reference}, {one.samples} labelled rows"
+
+
+def _estimated(resource: ModelOptimization) -> Iterator[str]:
+    """Yield what was last estimated of quality without labels, and why that is, or is not, to be believed."""
+    watched = resource.status.monitoring
+    words = estimate(watched) if watched else None
+    found = next((signal for signal in watched.signals if signal.name == ESTIMATE), None) if watched else None
+    if words is not None and found is not None:
+        yield f"{found.verdict}: {words}"
+        yield found.message
+
+
+def _carried(share: float) -> str:
+    if share <= 0:
+        return "nothing"
+    return "under 1 % of the answers" if share < 0.01 else f"{100 * share:.0f} % of the answers"
 
 
 def _past(resource: ModelOptimization, now: datetime) -> Iterator[tuple[str, str]]:

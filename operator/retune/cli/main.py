@@ -8,25 +8,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 
-from retune.api.base import Duration, Json, seconds
+from retune.api.base import Json
 from retune.api.objects import OptimizationRun
 from retune.api.status import LastRun
-from retune.cli import completion, proposals, reports, savings, tables, verbs, views
+from retune.cli import completion, labels, proposals, reports, savings, tables, verbs, views
 from retune.cli.access import AccessError, Cluster, parsed
 from retune.cli.follow import Exit, Until, follow
 from retune.cli.local import commands as local_commands
 from retune.cli.output import dump, show, terminal
-from retune.cli.words import Parser, shared
+from retune.cli.words import Parser, duration, shared
 
 _EPILOG = """exit codes:
   0  done, whatever `doctor` finds missing; `watch` and `optimize`: the run ended well (Promoted, Recommended or
      NoGain)
   1  `watch`: the run ended otherwise, or was not promoted with --until Promoted; `optimize`: no candidate was
      shown to keep every limit (GateFailed); verbs such as `approve` and `rollback`: there is nothing to do it to;
-     `savings --patch`: there is nothing to save
+     `savings --patch`: there is nothing to save; `labels suggest`: there is no row to ask about
   2  wrong usage, a Job that could not do its work, or a cluster that could not be read
   3  `watch`: --timeout is over
   4  `watch`: the resource is suspended or waits for a person
@@ -79,6 +78,7 @@ def parser() -> argparse.ArgumentParser:
     _add_compare(commands, common)
     _add_report(commands, common)
     views.add(commands, common)
+    labels.add(commands, common)
     proposals.add(commands, common)
     savings.add(commands, common)
     verbs.add(commands, common)
@@ -103,7 +103,7 @@ def _add_watch(commands: Any, common: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--until", choices=[end.value for end in Until], default=Until.FINISHED.value, help="what counts as success"
     )
-    sub.add_argument("--timeout", type=_duration, help="give up after this time, such as 90s or 1h30m")
+    sub.add_argument("--timeout", type=duration, help="give up after this time, such as 90s or 1h30m")
     sub.set_defaults(command=watch)
 
 
@@ -137,17 +137,6 @@ def _add_report(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     sub.add_argument("--image", help="image of that pod, with Python in it (default: that of the resource's Jobs)")
     sub.set_defaults(command=report)
-
-
-def _duration(text: str) -> float:
-    """Return a duration in seconds; argparse shows the error's sentence when it is none, or zero."""
-    try:
-        length = seconds(TypeAdapter(Duration).validate_python(text))
-    except ValidationError:
-        length = 0.0
-    if length <= 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no duration: write it like 90s, 10m or 1h30m")
-    return length
 
 
 def status(cluster: Cluster, arguments: argparse.Namespace, console: Console) -> int:

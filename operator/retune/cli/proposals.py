@@ -14,6 +14,7 @@ from rich.console import Console
 from retune.api.base import Json
 from retune.api.objects import ModelOptimization
 from retune.api.status import ConditionType
+from retune.api.target import ConfigMapKey
 from retune.cli.access import AccessError, Cluster, parsed
 from retune.cli.follow import Exit
 from retune.cli.output import dump
@@ -37,12 +38,21 @@ class Proposal:
     name: str
     """Name of the target."""
     container: str | None
-    """None where the field is no variable of a container, but one of KServe's."""
+    """None where the field is no variable of a container, but one of KServe's, or a key of a ConfigMap."""
     variable: str
     value: str | None
     """None takes the variable out."""
     is_init: bool = False
     """Whether the container runs before the others."""
+    key: ConfigMapKey | None = None
+    """The key of a ConfigMap that is the field, and in whose object the change is then."""
+
+    @property
+    def changed(self) -> Json:
+        """The object that is to be changed, by apiVersion, kind and name."""
+        if self.key is not None:
+            return {"apiVersion": "v1", "kind": "ConfigMap", "name": self.key.name}
+        return {"apiVersion": self.target.api_version, "kind": self.target.kind, "name": self.name}
 
     @property
     def place(self) -> str:
@@ -63,15 +73,15 @@ class Proposal:
 
     @property
     def patch(self) -> Json:
-        """The patch of the target, whose lists are to be merged by name."""
+        """The patch of the object that has the field, whose lists are to be merged by name."""
+        changed = self.changed
+        head = {name: changed[name] for name in ("apiVersion", "kind")}
+        head |= {"metadata": {"name": changed["name"], "namespace": self.namespace}}
+        if self.key is not None:
+            return head | {"data": {self.key.key: self.value}}
         containers = [{"name": self.container, "env": [self.entry]}]
         own = {"template": {"spec": {"initContainers" if self.is_init else "containers": containers}}}
-        return {
-            "apiVersion": self.target.api_version,
-            "kind": self.target.kind,
-            "metadata": {"name": self.name, "namespace": self.namespace},
-            "spec": own if self.container else {"predictor": {"model": {"storageUri": self.value}}},
-        }
+        return head | {"spec": own if self.container else {"predictor": {"model": {"storageUri": self.value}}}}
 
 
 def add(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -113,9 +123,8 @@ def _no_patch(proposal: Proposal) -> str:
 def _document(proposal: Proposal) -> Json:
     """Return the parts for programs; a patch only where it can be applied as it is."""
     parts = {"version": proposal.version, "why": proposal.why, "namespace": proposal.namespace}
-    target = {"apiVersion": proposal.target.api_version, "kind": proposal.target.kind, "name": proposal.name}
     entry = {"container": proposal.container, "variable": proposal.variable, "value": proposal.value}
-    return parts | {"target": target} | entry | ({"patch": proposal.patch} if proposal.is_mergeable else {})
+    return parts | {"target": proposal.changed} | entry | ({"patch": proposal.patch} if proposal.is_mergeable else {})
 
 
 def _proposal(cluster: Cluster, resource: ModelOptimization) -> Proposal | None:
@@ -136,6 +145,7 @@ def _proposal(cluster: Cluster, resource: ModelOptimization) -> Proposal | None:
         variable=target.injection.field,
         value=version.injected_value,
         is_init=is_init,
+        key=target.injection.config_map,
     )
 
 
@@ -186,7 +196,7 @@ _HELM_HINT = (
 )
 
 
-_STORAGE_HINT = "# Put this where your chart takes the model's place from.\n"
+_PLACE_HINT = "# Put this where your chart takes the model's place from.\n"
 _KUSTOMIZE_HINT = (
     "# The kustomization needs the schema of {0}s (`openapi: {{path: ...}}`), by which lists are merged by name.\n"
     "# Without it, kustomize puts these lists in place of the containers and variables that the {0} has.\n"
@@ -196,18 +206,22 @@ _KUSTOMIZE_HINT = (
 def _hint(proposal: Proposal, form: str) -> str:
     """Return what is to be known before a form is used, as lines of comments."""
     if form == "helm":
-        return _HELM_HINT.format(proposal.container) if proposal.container else _STORAGE_HINT
+        return _HELM_HINT.format(proposal.container) if proposal.container else _PLACE_HINT
     is_replaced = form == "kustomize" and not proposal.is_mergeable
     return _KUSTOMIZE_HINT.format(proposal.target.kind) if is_replaced else ""
 
 
 def _kustomize(proposal: Proposal) -> Json:
-    group, _, version = proposal.target.api_version.partition("/")
-    target = {"group": group, "version": version, "kind": proposal.target.kind, "name": proposal.name}
+    changed = proposal.changed
+    group, _, version = changed["apiVersion"].rpartition("/")
+    named = {"version": version, "kind": changed["kind"], "name": changed["name"]}
+    target = ({"group": group} if group else {}) | named
     return {"patches": [{"target": target, "patch": yaml.safe_dump(proposal.patch, sort_keys=False, width=10_000)}]}
 
 
 def _helm(proposal: Proposal) -> Json:
+    if proposal.key is not None:
+        return {proposal.key.key: proposal.value}
     if proposal.container is None:
         return {"storageUri": proposal.value}
     return {"env": [proposal.entry] if proposal.value is not None else []}

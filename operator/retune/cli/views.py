@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
 from retune.api.base import Json
 from retune.api.objects import ModelOptimization, OptimizationRun
 from retune.api.rolling import LastRollback
 from retune.api.status import ModelOptimizationStatus, Rejected, Version
-from retune.cli import explaining, figures
+from retune.cli import explaining, figures, watching
 from retune.cli.access import Cluster, parsed
 from retune.cli.figures import NONE
 from retune.cli.follow import Exit
@@ -148,4 +148,5 @@ def explain(cluster: Cluster, arguments: argparse.Namespace, console: Console) -
 
 
 def _picture(resource: ModelOptimization, answers: Sequence[tuple[str, str]]) -> RenderableType:
-    return grid([("Name", resource.key), *answers])
+    shown, segments = grid([("Name", resource.key), *answers]), watching.segments(resource)
+    return shown if segments is None else Group(shown, "", segments)

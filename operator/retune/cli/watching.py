@@ -11,13 +11,13 @@ from rich.text import Text
 
 from retune.api.monitoring import LiveKind, LiveSignal
 from retune.api.objects import ModelOptimization
-from retune.api.watched import MonitoringStatus, Signal, Verdict
+from retune.api.watched import MonitoringStatus, Signal, Verdict, WatchedSegment
 from retune.cli import figures
 from retune.cli.figures import NONE
 from retune.cli.grids import blank, grid
-from retune.plan.watch.alarms import DRIFT, QUALITY
+from retune.plan.watch.alarms import DRIFT, ESTIMATE, QUALITY, SEGMENT
 
-_STYLES = {"raised": "bold red", "bad": "yellow", "ok": "green", "unknown": "yellow"}
+_STYLES = {"raised": "bold red", "bad": "yellow", "ok": "green", "unknown": "yellow", "untrusted": "yellow"}
 _SHARES = {LiveKind.ERROR_RATE, LiveKind.SATURATION}
 
 
@@ -61,12 +61,54 @@ def _windows(resource: ModelOptimization, watched: MonitoringStatus, now: dateti
     else:
         rows = NONE if watched.samples is None else f"{watched.samples:,}"
         yield "Window", f"{watched.window}, ended {figures.age(watched.window_end, now)} ago: {rows} rows{passed}"
+    words = estimate(watched)
+    if words is not None:
+        yield "Estimated", words
     if watched.drifted_columns:
         yield "Drifted", ", ".join(watched.drifted_columns)
+    lost = [_lost(segment) for segment in watched.segments if segment.raised]
+    if lost:
+        yield "Lost in", "; ".join(lost)
     for violation in watched.violations:
         yield "Violation", violation
     if watched.report_uri:
         yield "Report", watched.report_uri
+
+
+def _lost(segment: WatchedSegment) -> str:
+    return f"{segment.name} ({segment.value or NONE}, was {segment.reference or NONE})"
+
+
+def segments(resource: ModelOptimization) -> Table | None:
+    """Return a table of the segments that are raised or were worst; None where none are judged."""
+    watched = resource.status.monitoring
+    if watched is None or not watched.segments:
+        return None
+    table = blank("SEGMENT", "STATE", "QUALITY", "REFERENCE", "LABELLED", "ROWS", "ANSWERS MOVED")
+    needed = _needed(resource).get(SEGMENT)
+    for one in watched.segments:
+        word = _state_of(raised=one.raised, verdict=one.verdict)
+        table.add_row(
+            one.name,
+            Text(f"bad {one.streak}/{needed}" if word == "bad" and needed else word, style=_STYLES[word]),
+            one.value or NONE,
+            one.reference or NONE,
+            f"{one.samples:,}",
+            f"{one.rows:,}",
+            one.drift or NONE,
+        )
+    return table
+
+
+def estimate(watched: MonitoringStatus) -> str | None:
+    """Return the last estimate of quality with its interval and where its rows lie; None where there is none."""
+    found = next((signal for signal in watched.signals if signal.name == ESTIMATE), None)
+    if found is None or found.outside is None:
+        return None
+    outside = f"{100 * float(found.outside):.3g} % of the rows outside the reference"
+    if found.value is None or found.low is None or found.high is None:
+        return f"no value: {outside}"
+    return f"{found.value}, 95 % between {found.low} and {found.high}, without labels; {outside}"
 
 
 def _length(seconds: int) -> str:
@@ -101,10 +143,13 @@ def _window_words(judged: int | None, last: int | None) -> str:
 
 
 def state(signal: Signal) -> str:
-    """Return raised, bad (the last window was, but too few in a row to raise it), unknown or ok."""
-    if signal.raised:
-        return "raised"
-    return {Verdict.BREACH: "bad", Verdict.UNKNOWN: "unknown"}.get(signal.verdict, "ok")
+    """Return raised, bad (the last window was, but too few in a row to raise it), unknown, untrusted or ok."""
+    return _state_of(raised=signal.raised, verdict=signal.verdict)
+
+
+def _state_of(*, raised: bool, verdict: Verdict) -> str:
+    words = {Verdict.BREACH: "bad", Verdict.UNKNOWN: "unknown", Verdict.UNTRUSTED: "untrusted"}
+    return "raised" if raised else words.get(verdict, "ok")
 
 
 def _state_words(signal: Signal, needed: int | None) -> str:
@@ -121,7 +166,7 @@ def _needed(resource: ModelOptimization) -> dict[str, int]:
     """Return how many bad windows in a row raise each signal; without those that never are raised."""
     watched = resource.spec.monitoring
     live = (signal for signal in _live(resource).values() if signal.kind is not LiveKind.SATURATION)
-    rules = {DRIFT: watched.drifting, QUALITY: watched.judging} if watched else {}
+    rules = {DRIFT: watched.drifting, QUALITY: watched.judging, SEGMENT: watched.segmenting} if watched else {}
     checked = {name: rule.consecutive for name, rule in rules.items() if rule}
     return {signal.name: signal.consecutive for signal in live} | checked
 

@@ -6,6 +6,10 @@ from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from typing import NoReturn
 
+from pydantic import TypeAdapter, ValidationError
+
+from retune.api.base import Duration, seconds
+
 _CHOICES = re.compile(r"invalid choice: '(?P<word>[^']*)' \(choose from (?P<known>.*)\)", re.DOTALL)
 _UNKNOWN = re.compile(r"unrecognized arguments: (?P<word>--[^ =]+)")
 
@@ -50,3 +54,14 @@ def shared(*, first: bool) -> argparse.ArgumentParser:
     options.add_argument("-n", "--namespace", default=default, help="namespace (default: the kubeconfig's)")
     options.add_argument("--context", default=default, help="context of the kubeconfig (default: the current one)")
     return options
+
+
+def duration(text: str) -> float:
+    """Return a duration in seconds; argparse shows the error's sentence when it is none, or zero."""
+    try:
+        length = seconds(TypeAdapter(Duration).validate_python(text))
+    except ValidationError:
+        length = 0.0
+    if length <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no duration: write it like 90s, 10m or 1h30m")
+    return length

@@ -17,6 +17,7 @@ from retune.cluster.cache import Cache
 from retune.cluster.client import Client, Request
 from retune.cluster.errors import NotFound, Refused
 from retune.cluster.job_standing import observed_job, obstacle_in, speaking_pod
+from retune.cluster.keys import LOOK_SECONDS, KeyReader
 from retune.cluster.kinds import DEPLOYMENTS, EVENTS, MODEL_OPTIMIZATIONS, PODS, Kind, target_kind
 from retune.cluster.parse import JobFacts
 from retune.cluster.queueing import QueueReader
@@ -37,10 +38,12 @@ from retune.plan.observed import (
     Trouble,
 )
 from retune.plan.run.stages import SEARCH
+from retune.plan.told import Obstacle
 from retune.plan.watch import windows
 from retune.signals.live import LiveReader
 from retune.signals.scrape import Scraper
 from retune.targets import kind_of
+from retune.targets.config_map import with_key
 
 _JOB_UID = "batch.kubernetes.io/controller-uid"
 _UNEXPLAINED_SECONDS = 10.0
@@ -84,6 +87,7 @@ class Reader:
         self._defaults = defaults
         self._traffic = TrafficReader(client, cache, live.beside)
         self._queues = QueueReader(client)
+        self._keys = KeyReader(client)
         self._pods_read: dict[str, JobFacts] = {}
         """Finished Jobs, by UID, as they were when their pods were read live."""
 
@@ -92,7 +96,8 @@ class Reader:
     ) -> Observed:
         """Return everything one decision is made from; `leased` is the UID of the target whose Lease was acquired."""
         raw, target = await self._look_at_target(resource)
-        pods, jobs = await self._serving_pods(resource, raw, target), await self._jobs(resource)
+        jobs = await self._jobs(resource)
+        target, pods = await self._serving_pods(resource, raw, target, jobs)
         return Observed(
             resource=resource,
             target=target,
@@ -133,6 +138,7 @@ class Reader:
         silent = [entry[1] for job in jobs if (entry := self._unexplained(job))]
         queued = [waited for job in jobs if (waited := self._queued_seconds(job)) is not None]
         waits = [min(_LONGEST_WAIT_SECONDS, max(_UNEXPLAINED_SECONDS, waited)) for waited in (*silent, *queued)]
+        waits += [LOOK_SECONDS] if resource.spec.target.injection.config_map else []
         scrape = self._live.wait(resource)
         return waits if scrape is None else [*waits, max(_SHORTEST_WAIT_SECONDS, scrape)]
 
@@ -142,24 +148,21 @@ class Reader:
         if ref.kind not in self._defaults.target_kinds:
             return None, None
         kind, raw = target_kind(ref), self._cache.target(resource)
-        target = self._target(resource, raw)
+        found = await self._keys.found(resource)
+        target = _target(resource, raw, found)
         if not must_be_read(resource, target):
             return raw, target
         await self._read(kind, namespace, ref.name)
         for other in kind_of(ref).beside(ref.name) if kind != DEPLOYMENTS else ():
             await self._read(DEPLOYMENTS, namespace, other)  # another controller makes it of the target
         raw = self._cache.target(resource)
-        return raw, self._target(resource, raw)
+        return raw, _target(resource, raw, found)
 
     async def _read(self, kind: Kind, namespace: str, name: str) -> None:
         try:
             self._cache.put(kind, await self._client.get(kind, namespace, name))
         except NotFound:
             self._cache.forget(kind, namespace, name)
-
-    def _target(self, resource: ModelOptimization, raw: Json | None) -> Target | None:
-        wanted = resource.spec.target
-        return kind_of(wanted.ref).parse(raw, variable=wanted.injection.field) if raw else None
 
     async def _jobs(self, resource: ModelOptimization) -> Mapping[str, Job]:
         jobs = {}
@@ -246,16 +249,26 @@ class Reader:
         pages = self._client.pages(PODS, resource.metadata.namespace, selector=selector)
         return [pod async for page in pages for pod in page["items"]]
 
-    async def _serving_pods(self, resource: ModelOptimization, raw: Json | None, target: Target | None) -> Pods:
-        """Read the target's pods live while a rollout is under way."""
-        wanted = resource.spec.target
+    async def _serving_pods(
+        self, resource: ModelOptimization, raw: Json | None, target: Target | None, jobs: Mapping[str, Job]
+    ) -> tuple[Target | None, Pods]:
+        """Read the target's pods live while a rollout is under way, and have their agents say how the target stands.
+
+        Agents are asked before one begins, too: nothing is given to pods that do not follow.
+        """
+        wanted, rollout = resource.spec.target, resource.status.rollout
         container = target.container(wanted.container) if target else None
-        if resource.status.rollout is None or raw is None or container is None:
-            return Pods()
-        pods = await self._target_pods(resource, raw)
+        has_agents = wanted.injection.config_map is not None
+        is_looked_at = rollout is not None or (has_agents and _is_judged(resource, jobs))
+        if not is_looked_at or raw is None or container is None or target is None:
+            return target, Pods()
+        listed = await self._target_pods(resource, raw)
         port = wanted.inference.port if wanted.inference else 0
         variable = wanted.injection.field
-        return kind_of(wanted.ref).pods(raw, pods, container=container.name, variable=variable, port=port)
+        pods = kind_of(wanted.ref).pods(raw, listed, container=container.name, variable=variable, port=port)
+        if has_agents:
+            target, pods = await self._keys.followed(resource, target, pods, listed)
+        return target, pods if rollout is not None else Pods()
 
     async def _heard(
         self, resource: ModelOptimization, target: Target | None, pods: Pods, jobs: Mapping[str, Job]
@@ -269,12 +282,24 @@ class Reader:
             return None
         return await self._live.bake.heard(resource, await self._live_pods(resource, raw, target), since=None)
 
+    async def close(self) -> None:
+        """Close connections."""
+        await self._keys.close()
+
     def forget(self, key: str) -> None:
         """Drop what is remembered of a resource that is gone, and of Jobs that are."""
         self._scraper.forget(key)
         self._live.forget(key)
         present = {job.uid for job in self._cache.jobs.values()}
         self._pods_read = {uid: job for uid, job in self._pods_read.items() if uid in present}
+
+
+def _target(resource: ModelOptimization, raw: Json | None, found: Json | Obstacle | None) -> Target | None:
+    """Return the target, with the key of a ConfigMap as its field where that names the model."""
+    wanted = resource.spec.target
+    target = kind_of(wanted.ref).parse(raw, variable=wanted.injection.field) if raw else None
+    key = wanted.injection.config_map
+    return target if target is None or key is None else with_key(target, found, key)
 
 
 def _is_judged(resource: ModelOptimization, jobs: Mapping[str, Job]) -> bool:

@@ -16,6 +16,7 @@ from retune.api import API_VERSION, FIELD_MANAGER
 from retune.api.base import Json
 from retune.api.objects import ModelOptimization
 from retune.api.status import ModelOptimizationStatus
+from retune.cluster import keys
 from retune.cluster.cache import Cache
 from retune.cluster.client import APPLY_PATCH, MERGE_PATCH, Client, Request
 from retune.cluster.errors import AlreadyExists, ApiError, Conflict, NotFound, Refused
@@ -240,6 +241,9 @@ class Writer(RouteWriter):
         if target is None:
             return
         await self._refuse_outdated(resource)
+        if resource.spec.target.injection.config_map is not None:
+            await keys.give(self._client, resource, action, target=target)
+            return
         ref, namespace, name = resource.spec.target.ref, resource.metadata.namespace, target.name
         body = kind_of(ref).apply_body(
             name=name,

@@ -18,6 +18,12 @@ _S3: Final = (
     "AWS_ENDPOINT_URL_S3",
 )
 _GS: Final = ("GOOGLE_CREDENTIALS",)
+_AZ: Final = (
+    "AZURE_STORAGE_ACCOUNT",
+    "AZURE_STORAGE_KEY",
+    "AZURE_STORAGE_SAS_TOKEN",
+    "AZURE_STORAGE_SERVICE_ENDPOINT",
+)
 _MLFLOW: Final = (
     "MLFLOW_TRACKING_URI",
     "MLFLOW_TRACKING_USERNAME",
@@ -37,6 +43,7 @@ _OCI: Final = (
 CREDENTIAL_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "s3": (*_S3, *_TRUST),
     "gs": (*_GS, *_TRUST),
+    "az": (*_AZ, *_TRUST),
     "https": ("HTTPS_TOKEN", "HTTPS_HOST", *_TRUST),
     "mlflow": (*_MLFLOW, *_S3, *_GS, *_TRUST),
     "oci": (*_OCI, *_TRUST),

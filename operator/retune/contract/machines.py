@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from retune.api.bounds import Word
+from retune.api.bounds import Sentence, Word
 from retune.api.model import Outputs, Task
 from retune.contract.requests import Document, Server
 
@@ -121,3 +121,33 @@ class RenderResult(Document):
     """What the bundle asks and the server cannot express, each as a sentence."""
     tried: str
     """What was tried of it here, or why nothing was, as a sentence."""
+
+
+class AskedRows(Document):
+    """Rows that are asked about for the same reason."""
+
+    why: str
+    rows: int = Field(ge=0)
+
+
+class SuggestResult(Document):
+    """Which captured rows are worth a label; they stand in the file that was asked for, unless there is none."""
+
+    kind: Literal["Suggest"] = "Suggest"
+    rows: int = Field(ge=0)
+    """Rows in the file; 0 where there is none to ask about, and then no file."""
+    unlabelled: int = Field(ge=0)
+    """Rows without a label that they were chosen from."""
+    labelled: int = Field(ge=0)
+    """Rows that have a label already."""
+    judged: int = Field(ge=0)
+    """Rows with a label, of the captured ones and of the reference, beside which others were called unseen."""
+    seen: int = Field(ge=0)
+    """All rows of the span and the version; more than with and without a label where a random part of them was read."""
+    since: int = Field(ge=0)
+    """When the first row that was looked at was captured, in seconds since 1970."""
+    until: int = Field(ge=0)
+    """When the last one was."""
+    why: tuple[AskedRows, ...] = ()
+    notes: tuple[Sentence, ...] = Field(default=(), max_length=16)
+    """What else there is to know, as sentences."""

@@ -60,6 +60,9 @@ SCRATCH_DIR = "/tmp"  # noqa: S108 - a size-limited emptyDir of the Job's own
 METRICS_PORT = 9090
 """Port on which search workers serve Prometheus metrics."""
 
+CHECK_HOST_PORT = 9091
+"""Port on which a check host answers the Jobs of its namespace."""
+
 METRIC_TRIALS_TOTAL = "retune_search_trials_budget"
 METRIC_TRIALS_DONE = "retune_search_trials_done"
 METRIC_TRIALS_FAILED = "retune_search_trials_failed"
@@ -76,13 +79,21 @@ def claim_of(uri: str) -> str | None:
 
 
 def place_of(uri: str) -> str:
-    """Return what a URI lies in, and others may too: `pvc://CLAIM`, `s3://BUCKET` or `gs://BUCKET`."""
+    """Return what a URI lies in, and others may too: such as `pvc://CLAIM` or `s3://BUCKET`."""
     return "/".join(uri.split("/", 3)[:3])
 
 
 def is_below(uri: str, folder: str) -> bool:
     """Return whether a URI is that of a folder or of anything in it."""
     return f"{uri.rstrip('/')}/".startswith(f"{folder.rstrip('/')}/")
+
+
+def removable_below(store: str) -> str:
+    """Return the folder below which a check may remove captured files in the claim or bucket of a resource's store.
+
+    On a claim it is the resource's own folder; in a bucket that of its namespace, which is all that credentials part.
+    """
+    return store if claim_of(store) else store.rpartition("/")[0]
 
 
 def bundles(store: str) -> str:

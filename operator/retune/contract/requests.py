@@ -12,9 +12,9 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, TypeAdapter
 
 from retune.api.base import ApiModel, Text
-from retune.api.bounds import LEFTOVERS_LIMIT, Address, Hash
+from retune.api.bounds import LEFTOVERS_LIMIT, Address, Hash, Sentence, Word
 from retune.api.model import Cost, Data, Dataset, Model, ModelFormat, Task
-from retune.api.monitoring import Drift, Quality, Refresh
+from retune.api.monitoring import Drift, Headroom, Quality, Segments
 from retune.api.objectives import Objective, Selection
 from retune.api.objects import Comparison
 from retune.api.own_code import CustomMetric
@@ -23,6 +23,7 @@ from retune.api.registry import Registry
 from retune.api.search import Search, Serving
 from retune.api.status import Measurement
 from retune.api.techniques import Technique
+from retune.api.triggers import Refresh
 
 
 class Document(ApiModel):
@@ -86,6 +87,34 @@ class RenderRequest(Document):
     """Name that clients ask the model by."""
     into: str
     """URI of the folder that is written, which must be empty or absent."""
+
+
+class SuggestRequest(Document):
+    """Say which captured rows are worth a label. Everything lies in folders of this machine."""
+
+    command: Literal["suggest"] = "suggest"
+    resource: str
+    production: Production
+    """What wrote the captured rows, and which columns of the labels' files are read. Where they lie is said below."""
+    captured: str
+    """URI of the folder with captured rows."""
+    labels: str | None = None
+    """URI of the folder with labels; None: none are known."""
+    artifacts: str | None = None
+    """URI of a folder with bundles and references, of which manifests and references are read; None: there is none, and
+    what the captured files tell by themselves is all that is known of the model."""
+    model: Model | None = None
+    """What the spec says of the model; None: the Job guesses by what the model answers."""
+    serves: tuple[str, ...] = ()
+    """Digests by which captured rows name the version that serves, its bundle's first; none: that of the newest row."""
+    rows: int = Field(ge=1, le=2000)
+    """How many rows are wanted."""
+    chance: float = Field(default=0.25, ge=0, le=1)
+    """Share of them that is drawn by chance."""
+    span: int = Field(ge=1)
+    """Seconds before the newest row from which on rows are looked at."""
+    into: str
+    """URI of the Parquet file that is written."""
 
 
 class BaselineRequest(Document):
@@ -163,6 +192,9 @@ class JudgeRequest(SearchRequest):
     command: Literal["judge"] = "judge"  # type: ignore[assignment]
     trigger: str
     """What started the run, for the report."""
+    learned_from: Sentence | None = None
+    """What the data of the run was built from and why, for the report; None where it is that of the spec, or where an
+    image built it that does not say, which knows no such field either."""
     delivered: Literal[True] | None = None
     """Set where the model as delivered is the only finalist: it need not gain anything, and must not be worse. There is
     no study then."""
@@ -208,6 +240,13 @@ class CheckRequest(Measured):
     """Digest of the file with those rows; None where it is not known: any is believed then."""
     drift: Drift | None = None
     quality: Quality | None = None
+    headroom: Headroom | None = None
+    learned: Window | None = None
+    """The windows before `labelled` under the same champion, as one span: their labels teach the correction that shows
+    headroom. None: there are none yet, or nobody asks."""
+    segments: Segments = Segments()
+    raised_segments: tuple[Word, ...] = Field(default=(), max_length=8)
+    """Segments of which the result must say something, because what is known of them may end."""
     objectives: tuple[Objective, ...] = ()
     """The objectives that the spec names; the first quality among them is watched where `quality` names none."""
     min_samples: int = Field(ge=1)
@@ -318,7 +357,9 @@ JobRequest = (
 COMMANDS = frozenset(request.model_fields["command"].default for request in get_args(JobRequest))
 """The commands of these Jobs. A Job with another one is asked by a newer release."""
 
-AnyRequest = Annotated[InspectRequest | SurveyRequest | RenderRequest | JobRequest, Field(discriminator="command")]
+AnyRequest = Annotated[
+    InspectRequest | SurveyRequest | RenderRequest | SuggestRequest | JobRequest, Field(discriminator="command")
+]
 
 _ADAPTER: TypeAdapter[AnyRequest] = TypeAdapter(AnyRequest)
 

@@ -7,7 +7,7 @@ image may be of a newer release: fields that only that one knows are passed over
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import BeforeValidator, Field, TypeAdapter
 from pydantic_core import from_json
 
 from retune.api.base import Text
@@ -16,7 +16,7 @@ from retune.api.objects import Comparison
 from retune.api.status import Measurement
 from retune.api.watched import FreshData
 from retune.api.watched import Verdict as WindowVerdict
-from retune.contract.machines import InspectResult, RenderResult, SurveyResult
+from retune.contract.machines import InspectResult, RenderResult, SuggestResult, SurveyResult
 from retune.contract.paths import RESULT_LIMIT
 from retune.contract.requests import BundleRef, Document
 from retune.contract.worth import JudgedWorth
@@ -176,10 +176,16 @@ class JudgeResult(Document):
     fingerprint: str
 
 
+def _known(word: Any) -> Any:
+    """Return a verdict; one that only a newer release knows says nothing here."""
+    return WindowVerdict.UNKNOWN if isinstance(word, str) and word not in set(WindowVerdict) else word
+
+
 class SignalVerdict(Document):
     """What one window says of one signal."""
 
-    verdict: WindowVerdict
+    verdict: Annotated[WindowVerdict, BeforeValidator(_known)]
+    """A word that only a newer release knows is read as Unknown, and its reason says why."""
     reason: Word
     """CamelCase word, such as ShareAboveLimit, TooFewSamples, NoProductionData, SchemaMismatch, ReferenceMissing."""
     message: Sentence
@@ -191,6 +197,8 @@ class SignalVerdict(Document):
     high: Number | None = None
     samples: int = Field(default=0, ge=0)
     estimated: bool = False
+    outside: Number | None = None
+    """Share (0..1) of the window's rows that lie where the reference has none; of an estimate alone."""
 
 
 class ColumnDrift(Document):
@@ -201,6 +209,27 @@ class ColumnDrift(Document):
     score: Number
     """Size of the change, in the method's unit."""
     drifted: bool
+    carries: Number | None = None
+    """Share (0..1) of the champion's answers that it carries at most; None where that is not known."""
+    looks_like: Sentence | None = None
+    """What its change looks like, as a clause, such as `as if multiplied by 1000, like seconds to milliseconds`."""
+
+
+class SegmentVerdict(Document):
+    """What one window says of one segment."""
+
+    name: Word
+    verdict: WindowVerdict
+    value: Number | None = None
+    """Its quality in the labelled window."""
+    reference: Number | None = None
+    """Its quality on the reference."""
+    samples: int = Field(default=0, ge=0)
+    """Labelled rows of it that count."""
+    rows: int = Field(default=0, ge=0)
+    """Captured rows of it in the window that is checked."""
+    drift: Number | None = None
+    """How far the champion's answers to it moved; None where that is not proven."""
 
 
 class CheckResult(Document):
@@ -219,7 +248,15 @@ class CheckResult(Document):
     """The most drifted first, the prediction among them as `prediction`."""
     violations: tuple[Sentence, ...] = Field(default=(), max_length=8)
     quality: SignalVerdict | None = None
+    headroom: SignalVerdict | None = None
+    """What a correction takes off the champion's error on the labelled window; None where nothing was to be judged."""
+    segment: SignalVerdict | None = None
+    """What the labelled window says of its segments together: of the worst one, where one is bad."""
+    segments: tuple[SegmentVerdict, ...] = Field(default=(), max_length=8)
+    """Those that the request names, and then the worst first."""
     labelled_window: int | None = Field(default=None, ge=0)
+    labelled_rows: int | None = Field(default=None, ge=0)
+    """Rows of that window that have a label, those that depend on each other too; None where no window's were due."""
     artifact_digest: str | None = None
     """Digest of the delivered file as it is now; None where it is not followed or could not be read."""
     report: Address | None = None
@@ -283,7 +320,7 @@ class RegisterResult(Document):
 
 OfClusters = BaselineResult | GatherResult | SearchResult | JudgeResult | VerifyResult | CheckResult | RegisterResult
 """What a Job in the cluster answers when it has done its work."""
-OfMachines = InspectResult | SurveyResult | RenderResult
+OfMachines = InspectResult | SurveyResult | RenderResult | SuggestResult
 """What a Job answers to the command line, on a person's own machine: through a file, which may be longer."""
 
 JobResult = Annotated[Failure | OfMachines | OfClusters, Field(discriminator="kind")]

@@ -9,7 +9,7 @@ from datetime import datetime
 from retune.api.status import Stage
 from retune.plan import baseline, rollout, run, watch, worth
 from retune.plan.actions import Plan
-from retune.plan.closing import commands, delivered, history, leftovers, registered, summary
+from retune.plan.closing import commands, curing, delivered, history, leftovers, registered, summary
 from retune.plan.draft import Draft, Hold
 from retune.plan.guards import artifacts, deletion, overtime, ownership, suspension
 from retune.plan.kept import is_shown
@@ -55,6 +55,7 @@ def plan(observed: Observed, now: datetime) -> Plan:
     worth.forget(draft)
     commands.say_what_is_followed(draft)
     delivered.say_what_became(draft)
+    curing.say_what_would_help(draft)
     registered.keep(draft)
     history.sweep(draft)
     history.record(draft)

@@ -12,6 +12,7 @@ from typing import Any
 from retune.api.objects import ModelOptimization, OptimizationRun
 from retune.api.status import Trials
 from retune.contract.results import JobResult
+from retune.plan.told import Abort, Obstacle
 from retune.traffic import Rule
 
 
@@ -30,15 +31,6 @@ class Container:
     """CPU limit in cores of what serves; without one its request, but at least one core; None where neither is set."""
     is_init: bool = False
     """Whether it runs before the others, and so writes what the server reads."""
-
-
-@dataclass(frozen=True, slots=True)
-class Abort:
-    """That the target's own controller has given the newest value up."""
-
-    message: str
-    by_analysis: bool
-    """Whether an analysis that the target's owner has written has failed."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +65,12 @@ class Target:
     held: str | None = None
     """Which step of its owner's own takes its time, and who ends it; None while there is none."""
     aborted: Abort | None = None
-    """That its controller has gone back to the pods before; the field still has the newest value."""
+    """That its controller has gone back to the pods before, or an agent keeps the version before; the field still has
+    the newest value."""
+    field_uid: str | None = None
+    """UID of the object that has the field; None where that is the workload."""
+    obstacle: Obstacle | None = None
+    """Why the field cannot be owned; there is no container then."""
 
     def but(self, **changes: Any) -> "Target":
         """Return the same with other fields."""

@@ -6,7 +6,7 @@ namespace; a bucket is seen by all, so there the namespace's name comes before t
 """
 
 from retune.api.production import Production
-from retune.contract.paths import claim_of, is_below, place_of
+from retune.contract.paths import claim_of, is_below, place_of, removable_below
 
 
 def store_of(name: str, *, namespace: str, own: str | None, default: str | None) -> str | None:
@@ -47,19 +47,23 @@ def store_fault(*, own: str | None, default: str | None) -> tuple[str, str] | No
 def retention_fault(production: Production, *, store: str, default: str | None) -> str | None:
     """Return why captured requests cannot be removed after their retention, as a sentence; None where they can.
 
-    A check may remove files only where no other resource keeps artifacts.
+    A check may remove files only where nobody else keeps artifacts: on a claim, no other resource, because the Job
+    mounts the folder to write to; in the administrator's bucket, no other namespace. In a bucket of its own, what a
+    resource's credentials allow is its owner's affair.
 
     Args:
         production: Where the captured requests lie, and how long they are kept.
         store: The resource's folder in its store.
         default: The administrator's store.
     """
-    uri = production.uri
-    shared = {claim_of(store), claim_of(default or "")} - {None}
-    if production.kept_seconds is None or claim_of(uri) not in shared or is_below(uri, store):
+    uri, default = production.uri, default or ""
+    own, shared = removable_below(store), {claim_of(folder) for folder in (store, default)} - {None}
+    mixed = claim_of(uri) in shared if claim_of(uri) else place_of(uri) == place_of(default)
+    if production.kept_seconds is None or not mixed or is_below(uri, own):
         return None
-    elsewhere = f"below {store} or on another claim" if claim_of(store) else "on another claim"
+    where, other = ("on the claim", "on another claim") if claim_of(uri) else ("in the bucket", "in another bucket")
+    elsewhere = f"below {own} or {other}" if place_of(uri) == place_of(store) else other
     return (
-        f"captured requests at {uri} cannot be removed after production.retention: on the claim of a store, a Job may "
-        f"write only to its resource's own folder. Keep them {elsewhere}, or leave retention out"
+        f"captured requests at {uri} cannot be removed after production.retention: {where} of a shared store, a Job "
+        f"may remove nothing of others'. Keep them {elsewhere}, or leave retention out"
     )

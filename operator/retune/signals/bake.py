@@ -1,7 +1,8 @@
 """What the pods of a version in its bake have answered: their own counters, and queries for the time of the bake.
 
 Pods of a new version count from nothing, so their totals are the version's own, and nothing has to be remembered: an
-operator that was restarted reads the same.
+operator that was restarted reads the same. Pods that run on while their agents give them a version have counted for
+others before: of them only what they count from the first look at the bake on is the version's.
 """
 
 import time
@@ -15,6 +16,7 @@ from retune.plan.rollout.listening import ERRORS
 from retune.signals.allowance import Allowance
 from retune.signals.bounded import UnreadableError, Web
 from retune.signals.exposition import Totals, added
+from retune.signals.grown import Grown
 from retune.signals.live_numbers import Window
 from retune.signals.pods import MAX_PODS, Answer, scrape
 from retune.signals.prometheus import Prometheus
@@ -31,6 +33,8 @@ class _Look:
     since: float | None
     at: float
     heard: Heard
+    grown: Grown | None
+    """What pods that run on have counted since the bake began; None where pods count from nothing."""
 
 
 class BakeReader:
@@ -65,8 +69,11 @@ class BakeReader:
         answers = await scrape(self._web, chosen, performance.pods)
         self._allowance.charge(resource.key, sum(answer.cost for answer in answers))
         numbers = () if since is None else await self._asked(resource, performance, since=since, now=now)
-        heard = added_up(chosen, answers, numbers, now=now)
-        self._looks[resource.key] = _Look(since, now, heard)
+        heard, grown = added_up(chosen, answers, numbers, now=now), _grown(resource, look, since)
+        if grown is not None:
+            grown.note(chosen, answers)
+            heard = grown.since(heard)
+        self._looks[resource.key] = _Look(since, now, heard, grown)
         return heard
 
     def _is_due(self, key: str, look: _Look, now: float) -> bool:
@@ -82,6 +89,13 @@ class BakeReader:
     ) -> tuple[LiveNumber, ...]:
         seconds, signals = max(1, int(now - since)), [signal for signal in performance.signals if signal.query]
         return tuple([await queried(self._prometheus, resource, signal, seconds=seconds, at=now) for signal in signals])
+
+
+def _grown(resource: ModelOptimization, look: _Look | None, since: float | None) -> Grown | None:
+    """Return what is remembered of this bake, where the pods of the champion go on as those of the version."""
+    if since is None or resource.spec.target.injection.config_map is None:
+        return None
+    return look.grown if look is not None and look.since == since else Grown()
 
 
 def added_up(

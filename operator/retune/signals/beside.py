@@ -8,7 +8,7 @@ counted, so that no count ever falls.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from retune.api.objects import ModelOptimization
 from retune.plan.observed import Heard, ServingPod
@@ -16,9 +16,9 @@ from retune.plan.rollout.comparing import usual_seconds
 from retune.plan.rollout.listening import ERRORS
 from retune.signals.allowance import Allowance
 from retune.signals.bake import LOOK_SECONDS, added_up
-from retune.signals.bounded import UnreadableError, Web
-from retune.signals.exposition import Totals, added, increase
-from retune.signals.pods import MAX_PODS, Answer, scrape
+from retune.signals.bounded import Web
+from retune.signals.grown import Grown
+from retune.signals.pods import MAX_PODS, scrape
 
 
 @dataclass(frozen=True)
@@ -36,35 +36,12 @@ class Beside:
 
 
 @dataclass
-class _Side:
-    """What is remembered of one side's pods at a weight."""
-
-    last: dict[str, Totals] = field(default_factory=dict)
-    """What each had counted when it was last read, by UID."""
-    grown: Totals = field(default_factory=Totals)
-    """What all of them have counted since each was read first."""
-
-    def note(self, pods: Sequence[ServingPod], answers: Sequence[Answer]) -> None:
-        """Add what the pods have counted since they were last read."""
-        for pod, answer in zip(pods, answers, strict=True):
-            if isinstance(answer.totals, UnreadableError):
-                continue
-            self.grown = added(self.grown, increase(self.last.get(pod.uid, answer.totals), answer.totals))
-            self.last[pod.uid] = answer.totals
-
-    def since(self, now: Heard) -> Heard:
-        """Return what was counted at this weight; `now` says how the pods are."""
-        grown = self.grown
-        return replace(now, requests=grown.requests, errors=grown.errors, refused=grown.refused, buckets=grown.buckets)
-
-
-@dataclass
 class _Trial:
     """What is remembered of one weight of a canary."""
 
     mark: str
-    canary: _Side = field(default_factory=_Side)
-    target: _Side = field(default_factory=_Side)
+    canary: Grown = field(default_factory=Grown)
+    target: Grown = field(default_factory=Grown)
     usual_seconds: float | None = None
     at: float | None = None
     seen: Beside = field(default_factory=Beside)

@@ -4,7 +4,8 @@ What the owner's steps say counts: a pause is waited for, and an abort takes the
 """
 
 from retune.api.base import Json
-from retune.plan.observed import Abort, Target
+from retune.plan.observed import Target
+from retune.plan.told import Abort
 from retune.targets.deployment import refused_pods, surge_outage
 from retune.targets.pod_template import PodTemplated, conditions_of, is_made_by
 

@@ -28,7 +28,7 @@ def seen(present: Iterable[Json], *, container: str, port: int, server: str | No
     crashes = [crash for pod in pods for name in names if (crash := troubles.crash_of(pod, name))]
     unready = [waiting for pod in pods for name in names if (waiting := troubles.unready(pod, name))]
     return Pods(
-        endpoints=tuple(_endpoint(pod, port) for pod in pods if troubles.ready(pod)),
+        endpoints=tuple(endpoint(pod, port) for pod in pods if troubles.ready(pod)),
         trouble=next((trouble for pod in pods if (trouble := troubles.of_pod(pod))), None),
         crash=max(crashes, key=lambda crash: crash.at, default=None),
         unready=min(unready, key=lambda waiting: waiting.at, default=None),
@@ -95,6 +95,7 @@ def _reachable(status: Json) -> bool:
     return status.get("phase") == "Running" and bool(status.get("podIP"))
 
 
-def _endpoint(pod: Json, port: int) -> str:
+def endpoint(pod: Json, port: int) -> str:
+    """Return the base URL of a pod that has an address."""
     address = pod["status"]["podIP"]
     return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"

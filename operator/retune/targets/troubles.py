@@ -7,7 +7,8 @@ from retune.api.base import Json
 from retune.kubelet import STUCK
 from retune.plan.observed import Incident
 
-_MESSAGE_LIMIT = 300
+_MESSAGE_LIMIT = 600
+"""Characters of others' words: room for a bundle's URI, two digests and what to do about them."""
 _LOST = {"ContainerStatusUnknown", "Unknown"}
 """Reasons of an end that the kubelet has not seen: the node went, not the container."""
 

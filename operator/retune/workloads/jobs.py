@@ -286,7 +286,7 @@ def _container(action: CreateJob, resource: ModelOptimization, settings: JobSett
         "name": JOB_CONTAINER,
         "image": _image(action, execution, settings),
         "imagePullPolicy": settings.image_pull_policy,
-        "command": ["python", "-m", "optimizer_jobs", "--request", REQUEST_FILE],
+        "command": ["python", "-m", *_program(action, resource), "--request", REQUEST_FILE],
         "env": _environment(action, resource, settings),
         "resources": _amounts(action, execution, settings),
         "securityContext": CONTAINER_SECURITY,
@@ -315,6 +315,18 @@ def _container(action: CreateJob, resource: ModelOptimization, settings: JobSett
     if action.request.command == "search":
         container["ports"] = [{"name": "metrics", "containerPort": METRICS_PORT}]
     return container
+
+
+def _program(action: CreateJob, resource: ModelOptimization) -> list[str]:
+    """Return what does the work: all of it here, or where a check may be done by a host, what asks that.
+
+    What owners' containers measure beside the Job no host can.
+    """
+    monitoring = resource.spec.monitoring
+    host = monitoring.check_host if monitoring and isinstance(action.request, CheckRequest) else None
+    if host is None or beside.beside(action.request):
+        return ["optimizer_jobs"]
+    return ["optimizer_jobs.warm.ask", "--host", f"{host}.{resource.metadata.namespace}.svc"]
 
 
 def _amounts(action: CreateJob, execution: Execution, settings: JobSettings) -> Json:

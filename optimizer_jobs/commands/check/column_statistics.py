@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import chi2_contingency
 
+from optimizer_jobs.commands.check.evidently_tests import tests
 from retune.api.monitoring import DriftMethod
 
 _EXPECTED = 10.0
@@ -46,12 +47,8 @@ WORDS = {"wasserstein": "Wasserstein", "jensenshannon": "JensenShannon", "psi": 
 
 
 def load() -> None:
-    """Import Evidently, which takes seconds, so that its absence does not look like a fault of a column."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its dependencies use old names of NumPy's
-        import evidently
-        import evidently.legacy.calculations.stattests
-        import evidently.presets  # noqa: F401
+    """Import Evidently's tests, so that their absence does not look like a fault of a column."""
+    tests()
 
 
 def p_value(reference: pd.Series, current: pd.Series, kind: Kind, method: DriftMethod) -> float:
@@ -111,8 +108,8 @@ def _binned(values: pd.Series, edges: NDArray[np.float64]) -> pd.Series:
 
 
 def _evidently(name: str, reference: pd.Series, current: pd.Series, kind: Kind) -> float:
-    from evidently.legacy.calculations.stattests import get_stattest
-    from evidently.legacy.core import ColumnType
+    get_stattest = tests().get_stattest
+    from evidently.legacy.core import ColumnType  # has come with the tests
 
     column_type = ColumnType.Numerical if kind is Kind.NUMERIC else ColumnType.Categorical
     test = get_stattest(reference, current, column_type, name)

@@ -10,6 +10,7 @@ from enum import StrEnum
 import numpy as np
 import pandas as pd
 
+from optimizer_jobs.commands.check import guard
 from optimizer_jobs.commands.check.column_statistics import Kind
 from optimizer_jobs.commands.check.independence import thinned
 
@@ -19,6 +20,10 @@ LEAST_ROWS = 50
 """Smallest number of independent rows in the reference and in the window."""
 _ROWS_PER_LEVEL = 10
 """Smallest number of independent rows for each category."""
+_OUTER = 0.05
+"""Share of the reference in whose region hardly anything is known: at its ends, or in its rarest categories."""
+_MOVED_THERE = 0.25
+"""Share of a window in that region from which its column has moved there."""
 _TEXT_LIMIT = 200
 """Characters of a text that distinguish categories; the rest is cut off."""
 
@@ -30,7 +35,7 @@ class Cause(StrEnum):
     NO_VALUES = "NoValues"
     TOO_FEW = "TooFewSamples"
     REFERENCE = "ReferenceTooSmall"
-    FAILED = "ComparisonFailed"
+    FAILED = guard.FAILED
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,17 @@ def present(values: pd.Series) -> pd.Series:
         return values.dropna().astype(str).str.slice(0, _TEXT_LIMIT)
     numbers = values.astype("float64")
     return numbers[np.isfinite(numbers)]
+
+
+def moved_away(pair: Pair) -> bool:
+    """Return whether a quarter of a column's values or more lie where the reference has hardly any rows."""
+    if pair.kind is Kind.NUMERIC:
+        low, high = pair.reference.quantile([_OUTER / 2, 1 - _OUTER / 2])
+        outside = (pair.current < low) | (pair.current > high)
+    else:
+        shares = pair.reference.value_counts(normalize=True, ascending=True)
+        outside = ~pair.current.isin(shares.index[shares.cumsum() > _OUTER])
+    return bool(outside.mean() >= _MOVED_THERE)
 
 
 def _pair(name: str, reference: pd.DataFrame, current: pd.DataFrame) -> Pair | NotCompared:

@@ -10,17 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-WIDE = 100
-"""An input with more values in a row is compared by its components."""
 _COMPONENTS = 30
 _NUMBERS = 40_000_000
 """Most numbers in a sample; a larger sample is reduced to a random part of its rows."""
-
-
-def is_wide(values: NDArray[Any]) -> bool:
-    """Return whether an input (N, ...) is compared by components: a numeric tensor, or more than WIDE columns."""
-    numeric = values.dtype.kind in "biuf"
-    return numeric and (values.ndim > 2 or (values.ndim == 2 and values.shape[1] > WIDE))
 
 
 def components(

@@ -8,21 +8,24 @@ evidence of a single window must be strong enough.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
 from scipy.stats import false_discovery_control
 
+from optimizer_jobs.commands.check.appearance import looks_like
 from optimizer_jobs.commands.check.column_statistics import Kind, effect, load, p_value
-from optimizer_jobs.commands.check.columns import Cause, NotCompared, Pair, pairs
-from optimizer_jobs.errors import printable
-from optimizer_jobs.progress import say
+from optimizer_jobs.commands.check.columns import Cause, NotCompared, Pair, moved_away, pairs
+from optimizer_jobs.commands.check.guard import guarded
 from retune.api.monitoring import Drift
 
 ANSWERS = ("prediction", "confidence")
 """Columns that the model answers; a single one that drifts is enough for a verdict."""
 TARGET = "label"
 """Column of the labels, which only some windows have."""
+_GUESSED = 0.01
+"""Largest p-value of a column alone at which it is guessed what its change looks like."""
 _STRICTER = 20
 """A whole window is called drifted only at a false discovery rate this many times smaller than for a column."""
 
@@ -44,8 +47,30 @@ class Compared:
     adjusted: float = 1.0
     """p-value adjusted for the number of columns."""
     drifted: bool = False
+    sure: bool = False
+    """Whether it drifted by evidence that is strong enough for the whole window."""
     parts: tuple[str, ...] = ()
     """Names of the components of a wide input."""
+    strange: bool = False
+    """Whether it moved to where the reference has hardly any rows."""
+    looks_like: str = ""
+    """What the change looks like, as a clause, where it looks like a fault that has a name."""
+    carries: float | None = None
+    """What it carries of the answers (0..1) at most; None where that is not known, and of answers."""
+    weight: float = 0.0
+    """How much it counts, where columns count by what they carry."""
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """What the inputs of a window carry of the answers, at most."""
+
+    drifted: float
+    """Share (0..1) of what all compared ones carry that the drifted ones do."""
+    sure: float
+    """The same of those whose evidence is strong enough for the whole window."""
+    left_out: float
+    """Share (0..1) of what all inputs carry that those do which could not be compared."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +86,10 @@ class Findings:
     """Whether the evidence for a column that the model answers is strong enough for the whole window."""
     targets: tuple[Compared, ...] = ()
     """The comparison of the labels, if there are any; it is reported and never counts for the verdict."""
+    weighed: Weighed | None = None
+    """What the inputs carry; None where each counts alike."""
+    alike_because: str = ""
+    """Why each counts alike, as a clause; empty where nothing is to say of it."""
 
     @property
     def share(self) -> float:
@@ -68,11 +97,24 @@ class Findings:
         return sum(column.drifted for column in self.inputs) / max(1, len(self.inputs))
 
     @property
+    def counted(self) -> float:
+        """Share (0..1) that the drifted inputs carry of the answers, or where that is not known, of the inputs."""
+        return self.share if self.weighed is None else self.weighed.drifted
+
+    @property
     def compared(self) -> tuple[Compared, ...]:
-        """All compared columns: first those that drifted, then the largest sizes; one label a row leads its group."""
+        """All compared columns: first those that drifted, by how much they count, then the largest sizes.
+
+        One label a row leads its group, and where columns are weighed, answers count more than any input.
+        """
         first = self.targets[0].name if len(self.targets) == 1 else None
         every = [*self.inputs, *self.answers, *self.targets]
-        return tuple(sorted(every, key=lambda column: (not column.drifted, column.name != first, -column.size)))
+        return tuple(sorted(every, key=lambda one: (not one.drifted, one.name != first, -self._counts(one), -one.size)))
+
+    def _counts(self, column: Compared) -> float:
+        if self.weighed is None:
+            return 0.0
+        return column.weight if column in self.inputs else 1.0
 
 
 @dataclass(frozen=True)
@@ -117,8 +159,12 @@ def measure(
     load()
     columns: list[Compared] = []
     not_compared: list[NotCompared] = []
-    for pair in pairs(reference, current, names):
-        result = pair if isinstance(pair, NotCompared) else _compared(pair, drift)
+    for name in names:
+        result = guarded(
+            partial(_column, reference, current, name, drift),
+            partial(NotCompared, name, Cause.FAILED),
+            what="the comparison broke",
+        )
         if isinstance(result, NotCompared):
             not_compared.append(result)
         else:
@@ -131,13 +177,16 @@ def decide(measured: Measured, drift: Drift, *, answers: Collection[str] = ANSWE
     rate = float(drift.false_discovery_rate)
     inputs = [column for column in measured.columns if column.name not in answers]
     answered = [column for column in measured.columns if column.name in answers]
-    adjusted = _adjusted(inputs, drift, rate=rate)
+    adjusted = tuple(
+        replace(column, sure=column.drifted and column.adjusted <= rate / _STRICTER)
+        for column in _adjusted(inputs, drift, rate=rate)
+    )
     adjusted_answers = _adjusted(answered, drift, rate=rate / _STRICTER)
     return Findings(
         inputs=adjusted,
         answers=adjusted_answers,
         not_compared=measured.not_compared,
-        proven=any(column.drifted and column.adjusted <= rate / _STRICTER for column in adjusted),
+        proven=any(column.sure for column in adjusted),
         prediction=any(column.drifted for column in adjusted_answers),
     )
 
@@ -148,17 +197,20 @@ def compare_targets(reference: pd.DataFrame, current: pd.DataFrame, drift: Drift
     return _adjusted(measured.columns, drift, rate=float(drift.false_discovery_rate) / _STRICTER)
 
 
+def _column(reference: pd.DataFrame, current: pd.DataFrame, name: str, drift: Drift) -> Compared | NotCompared:
+    (pair,) = pairs(reference, current, [name])
+    return pair if isinstance(pair, NotCompared) else _compared(pair, drift)
+
+
 def _compared(pair: Pair, drift: Drift) -> Compared | NotCompared:
-    """Compare one column; an error of the library affects this column only."""
-    try:
-        p = p_value(pair.reference, pair.current, pair.kind, drift.method)
-        measure, size = effect(pair.reference, pair.current, pair.kind, drift.method)
-    except Exception as error:  # noqa: BLE001 - one bad column must not sink the others
-        say(f"  {printable(pair.name, limit=64)}: {printable(str(error), limit=200)}")
-        return NotCompared(pair.name, Cause.FAILED, f"the comparison broke ({type(error).__name__})")
+    p = p_value(pair.reference, pair.current, pair.kind, drift.method)
+    measure, size = effect(pair.reference, pair.current, pair.kind, drift.method)
     if not np.isfinite([p, size]).all():
         return NotCompared(pair.name, Cause.FAILED, "the comparison gives no number")
-    return Compared(pair.name, measure, size, p, len(pair.current), pair.kind)
+    found = Compared(pair.name, measure, size, p, len(pair.current), pair.kind, strange=moved_away(pair))
+    if p > _GUESSED or size < _least(drift):
+        return found
+    return replace(found, looks_like=guarded(partial(looks_like, pair), str, what="its change could not be named"))
 
 
 def _grouped(columns: list[Compared], drift: Drift, wide: Mapping[str, Sequence[str]]) -> list[Compared]:
@@ -176,7 +228,7 @@ def _together(name: str, parts: Sequence[Compared], drift: Drift) -> Compared:
     """
     adjusted = false_discovery_control([part.p_value for part in parts], method="by")
     p, strongest = min(zip(adjusted, parts, strict=True), key=lambda part: (part[1].size < _least(drift), part[0]))
-    return replace(strongest, name=name, p_value=float(p), parts=tuple(part.name for part in parts))
+    return replace(strongest, name=name, p_value=float(p), looks_like="", parts=tuple(part.name for part in parts))
 
 
 def _adjusted(columns: Sequence[Compared], drift: Drift, *, rate: float) -> tuple[Compared, ...]:

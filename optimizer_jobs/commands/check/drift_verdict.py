@@ -41,7 +41,7 @@ def judge(findings: Findings, drift: Drift, *, samples: int) -> SignalVerdict:
         verdict=verdict,
         reason=reason,
         message=printable(_sentence(findings, drift, samples), limit=MESSAGE_LIMIT),
-        value=f"{findings.share:.4g}",
+        value=f"{findings.counted:.4g}",
         reference=drift.share,
         samples=samples,
     )
@@ -55,6 +55,8 @@ def columns(findings: Findings) -> tuple[ColumnDrift, ...]:
             method=column.measure,
             score=f"{column.size:.4g}",
             drifted=column.drifted,
+            carries=None if column.carries is None else f"{column.carries:.4g}",
+            looks_like=column.looks_like or None if column.drifted else None,
         )
         for column in findings.compared[:_COLUMNS]
     )
@@ -63,7 +65,10 @@ def columns(findings: Findings) -> tuple[ColumnDrift, ...]:
 def _undecided(findings: Findings, samples: int) -> SignalVerdict | None:
     """Return the verdict Unknown when most inputs cannot be compared, or when there is nothing to compare."""
     total = len(findings.inputs) + len(findings.not_compared)
-    if findings.prediction or (findings.compared and len(findings.inputs) >= _COMPARABLE * total):
+    enough = len(findings.inputs) >= _COMPARABLE * total
+    if findings.weighed is not None:
+        enough = enough and findings.weighed.left_out <= 1 - _COMPARABLE
+    if findings.prediction or (findings.compared and enough):
         return None
     if not findings.not_compared:
         return unknown("NothingToCompare", "No column is left to compare.", samples=samples)
@@ -73,31 +78,55 @@ def _undecided(findings: Findings, samples: int) -> SignalVerdict | None:
 
 
 def _decide(findings: Findings, drift: Drift) -> tuple[Verdict, str]:
+    limit, clear = float(drift.share), float(drift.clear_share)
     if findings.prediction:
         return Verdict.BREACH, "PredictionDrifted"
-    if findings.inputs and findings.share >= float(drift.share):
-        return (Verdict.BREACH, "ShareAboveLimit") if findings.proven else (Verdict.BETWEEN, "EvidenceTooWeak")
-    if findings.share <= float(drift.clear_share):
-        return Verdict.CLEAR, "ShareBelowClear"
+    if findings.inputs and findings.counted >= limit:
+        proven = findings.proven and (findings.weighed is None or findings.weighed.sure >= clear)
+        return (Verdict.BREACH, "ShareAboveLimit") if proven else (Verdict.BETWEEN, "EvidenceTooWeak")
+    if findings.counted <= clear:
+        return Verdict.CLEAR, "ShareBelowClear" if findings.share <= clear else "MovedColumnsCarryLittle"
     return Verdict.BETWEEN, "ShareBetween"
 
 
 def _sentence(findings: Findings, drift: Drift, samples: int) -> str:
     drifted = [column for column in findings.compared if column.drifted]
-    count = sum(column.drifted for column in findings.inputs)
-    words = f"{count} of {len(findings.inputs)} columns drifted ({findings.share:.0%}; limit {float(drift.share):.0%})"
+    words = _counted(findings, drift)
     if findings.prediction:
         words += ", and so did the prediction"
     words += f" in {samples} rows"
     words += f": {'; '.join(column_words(column) for column in drifted[:_SHOWN])}." if drifted else "."
+    if findings.alike_because and drifted:
+        words += f" Columns count alike: {findings.alike_because}."
     if findings.not_compared:
         words += f" Not compared: {_reasons(findings.not_compared)}."
     return words
 
 
+def _counted(findings: Findings, drift: Drift) -> str:
+    """Return how many inputs drifted, and what they carry where that is known, beside the limit."""
+    count, limit = sum(column.drifted for column in findings.inputs), float(drift.share)
+    words = f"{count} of {len(findings.inputs)} columns drifted"
+    if findings.weighed is None:
+        return f"{words} ({findings.share:.0%}; limit {limit:.0%})"
+    return f"{words} (they carry up to {findings.counted:.0%} of the answers; limit {limit:.0%})"
+
+
 def column_words(column: Compared) -> str:
-    """Return a drifted column with its numbers, such as `age by 0.42 (Wasserstein, p 1e-09)`."""
-    return f"{printable(column.name, limit=64)} by {column.size:.2g} ({column.measure}, p {column.adjusted:.1g})"
+    """Return a drifted column with its numbers, such as `age by 0.42 (Wasserstein, p 1e-09), carries 41 %`."""
+    words = f"{printable(column.name, limit=64)} by {column.size:.2g} ({column.measure}, p {column.adjusted:.1g})"
+    return words + carried_words(column) + (f", {column.looks_like}" if column.looks_like else "")
+
+
+def carried_words(column: Compared) -> str:
+    """Return what a column carries, such as `, carries 41 %`; nothing where that is not known."""
+    if column.carries is None:
+        return ""
+    if not column.carries:
+        return ", carries nothing"
+    share = f"{column.carries:.0%}".replace("%", " %") if column.carries >= 0.01 else "under 1 %"
+    beyond = " where it was, and moved away from there" if column.weight > column.carries else ""
+    return f", carries {share}{beyond}"
 
 
 def _reasons(columns: tuple[NotCompared, ...]) -> str:

@@ -36,6 +36,8 @@ Floats = NDArray[np.float64]
 
 CONFIDENCE = 0.998
 """Confidence of every interval (0..1): without a loss, one is proven in one window of 1000, as with drift."""
+BEYOND = 1e150
+"""Size from which an error is none that can be told: the squares of such errors cannot be added up."""
 LEAST_REFERENCE = 50
 """Fewest labelled rows of a reference."""
 BY_FORMULA = (Metric.ACCURACY, Metric.RMSE, Metric.MAE)
@@ -85,12 +87,13 @@ def scores(metric: Metric, predicted: Array, labels: Array) -> Floats:
         labels: Labels (N,).
 
     Returns:
-        For accuracy 1 or 0 (N,); for an error the absolute or squared errors (M,) of the M rows where it is finite.
+        For accuracy 1 or 0 (N,); for an error the absolute or squared errors (M,) of the M rows where it can be told.
     """
     if metric is Metric.ACCURACY:
         return correct(Predictions(labels=predicted), Rows(inputs={}, labels=labels, digest="")).astype(np.float64)
-    errors = predicted.astype(np.float64) - labels.astype(np.float64)
-    errors = errors[np.isfinite(errors)]
+    with np.errstate(over="ignore", invalid="ignore"):
+        errors = predicted.astype(np.float64) - labels.astype(np.float64)
+    errors = errors[np.abs(errors) < BEYOND]
     return np.asarray(np.abs(errors) if metric is Metric.MAE else np.square(errors))
 
 

@@ -11,14 +11,24 @@ from retune.contract.results import CheckResult, SignalVerdict, encode_result
 
 MESSAGE_LIMIT = 1000
 """Most characters of a verdict's message."""
-_SIZES = ((16, 8, 240, 700), (10, 6, 180, 500), (6, 4, 120, 320), (3, 2, 100, 200), (0, 0, 0, 120))
-"""Number of columns, number of violations, characters of a violation, characters of a message; tried in this order."""
+NOT_MEASURABLE = "NotMeasurable"
+"""Labels are there, and say nothing of the metric; an estimate of another one would hide that."""
+_SIZES = ((16, 8, 240, 700, 8), (10, 6, 180, 500, 6), (6, 4, 120, 320, 4), (3, 2, 100, 200, 3), (0, 0, 0, 120, 2))
+"""Number of columns, number of violations, characters of a violation, characters of a message, number of segments.
+
+They are tried in this order. A few segments always stay: without their names, none could be bad twice in a row.
+"""
 
 
 def unknown(reason: str, message: str, *, samples: int = 0) -> SignalVerdict:
     """Return the verdict Unknown on a signal; `samples` is the number of rows in the window."""
     text = printable(message, limit=MESSAGE_LIMIT)
     return SignalVerdict(verdict=Verdict.UNKNOWN, reason=reason, message=text, samples=samples)
+
+
+def untrusted(reason: str, message: str, *, samples: int = 0) -> SignalVerdict:
+    """Return the verdict Untrusted on a signal, as `unknown` does: there are rows, and they are none to judge by."""
+    return unknown(reason, message, samples=samples).model_copy(update={"verdict": Verdict.UNTRUSTED})
 
 
 def fitted(result: CheckResult) -> CheckResult:
@@ -34,13 +44,16 @@ def fitted(result: CheckResult) -> CheckResult:
 
 def _shortened(result: CheckResult) -> Iterator[CheckResult]:
     yield result
-    for columns, violations, letters, message in _SIZES:
+    for columns, violations, letters, message, segments in _SIZES:
         yield result.model_copy(
             update={
                 "columns": result.columns[:columns],
                 "violations": tuple(printable(words, limit=letters) for words in result.violations[:violations]),
                 "drift": _cut(result.drift, message),
                 "quality": _cut(result.quality, message),
+                "headroom": _cut(result.headroom, message),
+                "segment": _cut(result.segment, message),
+                "segments": result.segments[:segments],
             }
         )
 
@@ -48,4 +61,5 @@ def _shortened(result: CheckResult) -> Iterator[CheckResult]:
 def _cut(verdict: SignalVerdict | None, limit: int) -> SignalVerdict | None:
     if verdict is None:
         return None
-    return verdict.model_copy(update={"message": printable(verdict.message, limit=limit)})
+    outside = verdict.outside if limit > _SIZES[-1][-1] else None
+    return verdict.model_copy(update={"message": printable(verdict.message, limit=limit), "outside": outside})

@@ -7,12 +7,11 @@ Label k, counted from 0, is `prediction[k]`, and how probable it is `confidence[
 import numpy as np
 from numpy.typing import NDArray
 
-from optimizer_jobs.commands.check.components import WIDE
 from optimizer_jobs.measure.answers import answers_of
 from optimizer_jobs.measure.label_sets import LabelSets
 from optimizer_jobs.measure.unfit import UnfitAnswersError
 from optimizer_jobs.models.bundle import Manifest
-from optimizer_jobs.production.features import CONFIDENCE, PREDICTION
+from optimizer_jobs.production.features import CONFIDENCE, PREDICTION, WIDE
 from optimizer_jobs.production.windows import Captured
 from retune.api.model import Task
 

@@ -1,7 +1,7 @@
 """The rows that a check compares: the reference, the names of its columns, and both samples as tables."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from optimizer_jobs.commands.check.columns import Cause, NotCompared
-from optimizer_jobs.commands.check.components import components, is_wide
+from optimizer_jobs.commands.check.components import components
 from optimizer_jobs.commands.check.drift import ANSWERS
 from optimizer_jobs.commands.check.several_answers import columns_of, wide_of
 from optimizer_jobs.data.datasets import DATA_LIMIT_BYTES, format_of
@@ -18,10 +18,11 @@ from optimizer_jobs.data.fetch import fetch
 from optimizer_jobs.data.readers import UnreadableDataError, open_columns
 from optimizer_jobs.errors import JobError, printable
 from optimizer_jobs.models.bundle import Manifest
-from optimizer_jobs.production.features import PREDICTION, table
+from optimizer_jobs.production.features import PREDICTION, input_columns, is_wide, table
 from optimizer_jobs.production.reference import Reference, of_bundle, read_reference
 from optimizer_jobs.production.windows import Captured
 from optimizer_jobs.progress import say
+from optimizer_jobs.signature import TensorSpec
 from retune.api.model import Task
 from retune.contract.requests import CheckRequest
 from retune.contract.results import Reason
@@ -41,6 +42,8 @@ class Tables:
     """Columns that the model answers, wide ones by their own name."""
     unlike: tuple[NotCompared, ...] = ()
     """Wide columns whose rows have another shape than in the reference."""
+    carried: Mapping[str, float] = field(default_factory=dict)
+    """What each input carries of the answers (0..1), where that is known; wide inputs by their own name."""
 
     @property
     def names(self) -> list[str]:
@@ -74,7 +77,9 @@ def names_of(request: CheckRequest, *, into: Path) -> tuple[str, ...] | None:
         file = fetch(data.uri, digest=data.digest, limit_bytes=DATA_LIMIT_BYTES, into=into / "names", what="Data")
         columns = open_columns(file.path, format_of(data), limit_bytes=DATA_LIMIT_BYTES, csv_format=data.csv)
     except (JobError, UnreadableDataError, OSError, pa.ArrowException) as error:
-        if isinstance(error, JobError) and error.reason is Reason.SOURCE_UNREACHABLE:
+        if isinstance(error, MemoryError) or (
+            isinstance(error, JobError) and error.reason is Reason.SOURCE_UNREACHABLE
+        ):
             raise
         say(f"  inputs have no names: {printable(str(error), limit=300)}")
         return None
@@ -110,7 +115,21 @@ def tables(
         before, now = pd.concat([before, before_parts], axis=1), pd.concat([now, now_parts], axis=1)
         groups[name] = tuple(map(str, before_parts.columns))
     left = tuple(NotCompared(name, Cause.SCHEMA, words) for name, words in unlike.items())
-    return Tables(before, now, groups, tuple(sorted(answered)), left)
+    carried = dict(carried_by_column(reference, manifest, narrow, names))
+    return Tables(before, now, groups, tuple(sorted(answered)), left, carried)
+
+
+def carried_by_column(
+    reference: Reference, manifest: Manifest, narrow: Sequence[TensorSpec], names: Sequence[str] | None
+) -> Iterator[tuple[str, float]]:
+    """Yield each input's column, or the whole wide input, with what it carries, as the reference says."""
+    signature = manifest.signature.model_copy(update={"inputs": tuple(narrow)})
+    for spec in manifest.signature.inputs:
+        shares = reference.carried.inputs.get(spec.name, ())
+        shape, wide = reference.rows.inputs[spec.name].shape[1:], spec not in narrow
+        columns = [spec.name] if wide else input_columns(spec, shape, signature, names)
+        if len(columns) == len(shares):
+            yield from ((name, share) for name, share in zip(columns, shares, strict=True) if share is not None)
 
 
 def _wide(reference: Captured, current: Captured, manifest: Manifest) -> dict[str, tuple[Array, Array]]:

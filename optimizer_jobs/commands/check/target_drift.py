@@ -4,7 +4,8 @@ It is reported with the columns and on the page, and may explain a loss of quali
 drift: labels arrive late and often for some rows only, and what they prove is judged as quality.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from optimizer_jobs.commands.check.drift import TARGET, Compared, compare_targets
 from optimizer_jobs.commands.check.drift_verdict import column_words
+from optimizer_jobs.commands.check.guard import guarded
 from optimizer_jobs.commands.check.quality_verdict import Labelled
 from optimizer_jobs.commands.check.sources import Tables
 from optimizer_jobs.production.reference import Reference
@@ -34,6 +36,8 @@ class TargetDrift:
     current: pd.DataFrame
     """N rows with the same columns."""
     comparisons: tuple[Compared, ...]
+    broken: str = ""
+    """Why labels could not be compared, as a sentence; empty where they could."""
 
     @property
     def drifted(self) -> tuple[Compared, ...]:
@@ -44,7 +48,17 @@ class TargetDrift:
     def words(self) -> str:
         """A sentence if labels drifted, otherwise nothing."""
         shown = "; ".join(map(column_words, self.drifted[:_SHOWN]))
-        return f" The labels themselves drifted: {shown}." if shown else ""
+        return f" The labels themselves drifted: {shown}." if shown else f" {self.broken}".rstrip()
+
+    def called_as_of(self, window: int) -> "TargetDrift":
+        """Return the same with columns whose names say which window they are of: labels arrive late."""
+        names = {str(name): f"{name} of window {window}" for name in self.reference}
+        return replace(
+            self,
+            reference=self.reference.rename(columns=names),
+            current=self.current.rename(columns=names),
+            comparisons=tuple(replace(one, name=names[one.name]) for one in self.comparisons),
+        )
 
     def joined_to(self, both: Tables) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Return both tables with a column of labels; if labels arrive late, they belong to rows of another window."""
@@ -55,6 +69,16 @@ def target_drift(
     task: Task, reference: Reference | None, labelled: Labelled | None, drift: Drift | None
 ) -> TargetDrift | None:
     """Compare the labels of the labelled window with those of the reference; None when either has none or too few."""
+    return guarded(
+        partial(_compared, task, reference, labelled, drift),
+        lambda words: TargetDrift(pd.DataFrame(), pd.DataFrame(), (), f"{words}."),
+        what="Drift of the labels could not be judged",
+    )
+
+
+def _compared(
+    task: Task, reference: Reference | None, labelled: Labelled | None, drift: Drift | None
+) -> TargetDrift | None:
     if reference is None or labelled is None or drift is None or task not in _COMPARED:
         return None
     before, now = (_columns(labels, task) for labels in (reference.labels, labelled.truth.labels))

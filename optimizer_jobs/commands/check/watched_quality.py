@@ -13,7 +13,7 @@ import pandas as pd
 
 from optimizer_jobs.commands.check.independence import stride
 from optimizer_jobs.commands.check.labelled_quality import CONFIDENCE, LEAST_REFERENCE, Loss, judge
-from optimizer_jobs.commands.check.result import unknown
+from optimizer_jobs.commands.check.result import NOT_MEASURABLE, unknown
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.measure.answers import Answers, Floats, answers_of, correct
 from optimizer_jobs.measure.intervals import own_interval
@@ -28,9 +28,6 @@ from optimizer_jobs.production.windows import Captured
 from retune.api.metrics import RANKING, Metric
 from retune.api.monitoring import Quality
 from retune.contract.results import SignalVerdict
-
-NOT_MEASURABLE = "NotMeasurable"
-"""Labels are there, and say nothing of the metric; an estimate of another one would hide that."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +84,7 @@ class Watched:
             before = self._evaluated(Answered.of(*reference, self.manifest, self.yardstick))
             answered = Answered.of(*window, self.manifest, self.yardstick)
             now = self._evaluated(self._independent(answered))
-            loss = _loss(self.metric, *(own_interval(evaluation)(CONFIDENCE) for evaluation in (before, now)))
+            loss = loss_of(self.metric, *(own_interval(evaluation)(CONFIDENCE) for evaluation in (before, now)))
         except UnfitAnswersError as error:
             return unknown(NOT_MEASURABLE, f"{self.metric} cannot be measured: {error}.{notes}", samples=known)
         if loss is None:
@@ -122,23 +119,24 @@ class Watched:
         if self.metric in RANKING and answered.rows.groups is not None:
             apart = stride(pd.Series(self._evaluated(answered).scores))
             return answered.take(answered.rows.groups % apart == 0)
-        apart = stride(pd.Series(self._in_time(answered)))
+        apart = stride(pd.Series(in_time(answered)))
         return answered.take(np.arange(0, len(answered.rows), apart))
 
-    def _in_time(self, answered: Answered) -> Floats:
-        """Return a number (N,) of each row that shows how rows resemble those before them."""
-        answers, rows = answered.answers, replace(answered.rows, groups=None, weights=None)
-        if answers.predictions is not None:
-            return correct(answers.predictions, rows).astype(np.float64)
-        if (sets := answers.label_sets) is not None:
-            alike = sets.decided == rows.answers if sets.decided.shape == rows.answers.shape else sets.decided
-            return np.asarray(alike.mean(axis=1))
-        if answers.values is None:
-            return _mean_output(answers.outputs, len(rows))
-        if rows.answers.dtype.kind in "biuf" and rows.answers.shape == answers.numbers.shape:
-            errors = np.abs(answers.numbers - rows.answers)
-            return errors if errors.ndim == 1 else np.asarray(errors.mean(axis=1))
-        return np.asarray(answers.numbers.reshape(len(rows), -1).mean(axis=1))
+
+def in_time(answered: Answered) -> Floats:
+    """Return a number (N,) of each row that shows how good its answer is, and how rows resemble those before them."""
+    answers, rows = answered.answers, replace(answered.rows, groups=None, weights=None)
+    if answers.predictions is not None:
+        return correct(answers.predictions, rows).astype(np.float64)
+    if (sets := answers.label_sets) is not None:
+        alike = sets.decided == rows.answers if sets.decided.shape == rows.answers.shape else sets.decided
+        return np.asarray(alike.mean(axis=1))
+    if answers.values is None:
+        return _mean_output(answers.outputs, len(rows))
+    if rows.answers.dtype.kind in "biuf" and rows.answers.shape == answers.numbers.shape:
+        errors = np.abs(answers.numbers - rows.answers)
+        return errors if errors.ndim == 1 else np.asarray(errors.mean(axis=1))
+    return np.asarray(answers.numbers.reshape(len(rows), -1).mean(axis=1))
 
 
 def _mean_output(outputs: Mapping[str, np.ndarray], rows: int) -> Floats:
@@ -156,7 +154,7 @@ def _numbered(groups: np.ndarray) -> np.ndarray:
     return np.asarray(np.argsort(np.argsort(first))[codes])
 
 
-def _loss(metric: Metric, before: Interval, now: Interval) -> Loss | None:
+def loss_of(metric: Metric, before: Interval, now: Interval) -> Loss | None:
     """Return the loss from the reference to the window; None where an end, or the reference's value, is missing."""
     ends = (before.low, before.high, now.low, now.high)
     if not np.isfinite(ends).all() or (not metric.is_share and before.value <= 0):

@@ -5,7 +5,8 @@ not a failure when the production rows are not good enough, because the run can 
 """
 
 import tempfile
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,11 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
+from threadpoolctl import threadpool_limits
 
-from optimizer_jobs.commands.gather.mixing import mix, newest
+from optimizer_jobs.commands.gather.choosing import choose
+from optimizer_jobs.commands.gather.policies import Parts, Policy, TrainingSet, all_sets, recent_only
 from optimizer_jobs.commands.gather.sources import Labelled, Sources
-from optimizer_jobs.commands.gather.splits import Splits, fingerprints, imbalance, rare_label, split, without
-from optimizer_jobs.data.datasets import Rows, joined
+from optimizer_jobs.commands.gather.splits import Splits, fingerprints, imbalance, in_time, rare_label, split, without
+from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.data.times import NAMES, SHARES
 from optimizer_jobs.data.volumes import file_digest
 from optimizer_jobs.errors import JobError, printable
@@ -49,6 +52,8 @@ JUDGED = NAMES[1:]
 """Splits that models are judged by: they have the groups and weights of the labels."""
 _STEPS = 4
 _WORDS = 1000
+_THREADS = 1
+"""Threads that quick learners use: they take seconds, and give the same on every node."""
 
 
 class NotEnoughError(Exception):
@@ -61,6 +66,8 @@ class Sets:
 
     rows: Mapping[str, Rows]
     """Rows by split."""
+    policy: Policy
+    """How the training rows were put together."""
     words: str
     """A sentence on what they were built from."""
 
@@ -108,7 +115,7 @@ def _gather(request: GatherRequest, scratch: Path) -> GatherResult:
     labelled = sources.labelled(known, max_rows=round(request.refresh.max_rows / SHARES[0]))
     say(f"  {len(labelled.rows)} rows with labels{_listed(labelled.set_aside)}")
     _check_count(len(labelled.rows), request, labelled.set_aside)
-    step(2, _STEPS, text="splitting them in the order of time, and mixing in the original data", about="5 s")
+    step(2, _STEPS, text="splitting them by time, and choosing what to learn from", about="20 s")
     sets = _sets(request, sources, labelled)
     step(3, _STEPS, text="writing the data", about="5 s")
     written = _write(request, sets, sources.signature, scratch)
@@ -142,16 +149,16 @@ def _check_count(count: int, request: GatherRequest, set_aside: Mapping[str, int
 def _sets(request: GatherRequest, sources: Sources, labelled: Labelled) -> Sets:
     splits = split(labelled.rows)
     fresh = {name: _rows(labelled, splits.indices[name]) for name in NAMES}
-    _check_count(sum(map(len, fresh.values())), request, {"rows that come again later": splits.repeated})
+    _check_count(sum(map(len, fresh.values())), request, {"rows that another part has, too": splits.repeated})
     empty = [name for name, rows in fresh.items() if not len(rows)]
     if empty:
         raise NotEnoughError(f"The original data is used: no row is left for {', '.join(empty)}.")
     _check_width(request.data.validation, fresh["test"].answers)
     _check_labels({name: rows.answers for name, rows in fresh.items()}, sources.champion.manifest, labelled)
-    original = sources.original()
-    training, used = _training(request, fresh, original)
-    words = _words(_span(request, labelled), fresh, splits, used=used, set_aside=labelled.set_aside)
-    return Sets({**fresh, "training": training}, words)
+    before = tuple(_rows(labelled, places) for places in in_time(splits))
+    training, choice = _training(request, fresh, before, sources)
+    words = _words(_span(request, labelled), fresh, splits, training=training, set_aside=labelled.set_aside)
+    return Sets({**fresh, "training": training.rows}, training.policy, printable(f"{words}{choice}", limit=_WORDS))
 
 
 def _check_width(data: Dataset, answers: Array) -> None:
@@ -205,18 +212,41 @@ def _check_classes(labels: Mapping[str, Array]) -> None:
         raise NotEnoughError(f"The original data is used: {missing}.")
 
 
-def _training(request: GatherRequest, fresh: Mapping[str, Rows], original: Rows | None) -> tuple[Rows, int]:
-    """Return the training rows, and how many different original rows are among them."""
-    recent, limit = fresh["training"], request.refresh.max_rows
-    if request.refresh.policy != "Mixed" or original is None:
-        return recent.take(newest(len(recent), limit=limit)), 0
-    judged = {fingerprint for name in NAMES[1:] for fingerprint in fingerprints(fresh[name].inputs)}
-    old = without(original, judged)
-    if not len(old) or not _compatible(recent, old):
-        return recent.take(newest(len(recent), limit=limit)), 0
-    share = float(request.refresh.recent_share)
-    recent_rows, old_rows = mix(len(recent), len(old), share=share, limit=limit, seed=request.seed)
-    return joined([recent.take(recent_rows), old.take(old_rows)]), len(np.unique(old_rows))
+def _parts(request: GatherRequest, recent: Rows, judged: Iterable[Rows], original: Rows | None) -> Parts:
+    """Return what training sets are made of: original rows that are among those that judge are left out."""
+    refresh, old = request.refresh, original
+    if old is not None:
+        old = without(old, {fingerprint for rows in judged for fingerprint in fingerprints(rows.inputs)})
+    usable = old is not None and len(old) > 0 and _compatible(recent, old)
+    share = float(refresh.recent_share)
+    return Parts(recent, old if usable else None, share=share, limit=refresh.max_rows, seed=request.seed)
+
+
+def _training(
+    request: GatherRequest, fresh: Mapping[str, Rows], before: tuple[Rows, ...], sources: Sources
+) -> tuple[TrainingSet, str]:
+    """Return the training set that the spec names, or the one that is best for newer rows, and why that is so.
+
+    Args:
+        request: The request.
+        fresh: Rows by split.
+        before: All rows but the test's, older and newer ones, on which ways to make a training set are compared.
+        sources: Where the original rows come from.
+    """
+    original, task = sources.original(), sources.champion.manifest.task
+    parts = _parts(request, fresh["training"], [fresh[name] for name in JUDGED], original)
+    if request.refresh.policy == "RecentOnly":
+        return recent_only(parts), ""
+    with threadpool_limits(_THREADS), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        sets = all_sets(parts)
+        usual = next(iter(sets.values()))
+        if request.refresh.policy != "Auto":
+            return sets.get(Policy(request.refresh.policy), usual), ""
+        older, newer = before
+        compared = all_sets(_parts(request, older, [newer, fresh["test"]], original))
+        choice = choose(compared, newer, task=task, linear=sources.is_linear, seed=request.seed)
+    return sets.get(choice.policy, usual), f" Chosen to learn from: {choice.words}."
 
 
 def _compatible(recent: Rows, old: Rows) -> bool:
@@ -277,7 +307,7 @@ def _publish(request: GatherRequest, sets: Sets, written: Path) -> GatherResult:
     """Copy the files into the store, and the sealed record last, so that a record means that all is there."""
     uri = _folder(request)
     stored = {name: _stored(f"{uri}/{name}.npz", written / f"{name}.npz", sets.rows[name]) for name in NAMES}
-    fresh = FreshData(**stored, words=sets.words)
+    fresh = FreshData(**stored, policy=sets.policy, words=sets.words)
     result = GatherResult(spec_hash=request.spec_hash, run=request.run, fresh=fresh, message=sets.words)
     store = open_store(request.store)
     for name in NAMES:
@@ -301,12 +331,15 @@ def _span(request: GatherRequest, labelled: Labelled) -> str:
     return f"since {datetime.fromtimestamp(labelled.since, tz=UTC):%Y-%m-%d %H:%M:%S} UTC, when the live data changed"
 
 
-def _words(span: str, fresh: Mapping[str, Rows], splits: Splits, *, used: int, set_aside: Mapping[str, int]) -> str:
+def _words(
+    span: str, fresh: Mapping[str, Rows], splits: Splits, *, training: TrainingSet, set_aside: Mapping[str, int]
+) -> str:
     counts = ", ".join(f"{len(fresh[name])} for {name}" for name in NAMES)
-    mixed = f", training mixed with {used} original rows" if used else ""
-    repeated = {"rows that come again later": splits.repeated} if splits.repeated else {}
+    resembling = " that resemble them" if training.policy is Policy.WEIGHTED else ""
+    mixed = f", training mixed with {training.original} original rows{resembling}" if training.original else ""
+    repeated = {"rows that another part has, too": splits.repeated} if splits.repeated else {}
     listed = _listed({**set_aside, **repeated})
-    return printable(f"Labelled production rows {span}: {counts}{mixed}{listed}.", limit=_WORDS)
+    return f"Labelled production rows {span}: {counts}{mixed}{listed}."
 
 
 def _listed(set_aside: Mapping[str, int]) -> str:

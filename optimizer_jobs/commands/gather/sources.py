@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx
 
 from optimizer_jobs.data.datasets import Rows, read_dataset
 from optimizer_jobs.models.bundle import Bundle
@@ -17,6 +18,11 @@ from retune.api.model import Dataset
 from retune.api.production import Labels, Production
 from retune.contract.requests import GatherRequest
 
+_LINEAR = frozenset({"LinearClassifier", "LinearRegressor"})
+_OTHERS = frozenset(
+    {"TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor", "SVMClassifier", "SVMRegressor"}
+)
+"""Operators that are a whole model, linear or not."""
 LABELS_LIMIT = 2_000_000
 """Most labels that are kept in memory."""
 
@@ -53,18 +59,27 @@ class Sources:
         """Start of the span that rows are taken from, in seconds since 1970."""
         return max(0, self.request.until - int(seconds(self.request.refresh.span)))
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether the champion is a linear model."""
+        kinds = {node.op_type for node in onnx.load(self.champion.model, load_external_data=False).graph.node}
+        return bool(kinds & _LINEAR) and not kinds & _OTHERS
+
     def known(self, labels: Labels) -> Known:
-        """Return the labels of the span."""
-        return read_labels(labels, since=float(self.start), into=self.scratch / "labels", limit=LABELS_LIMIT)
+        """Return the labels of the span, and of all rows since the live data changed."""
+        changed = self.request.changed
+        first = self.start if changed is None else min(self.start, changed)
+        return read_labels(labels, since=float(first), into=self.scratch / "labels", limit=LABELS_LIMIT)
 
     def labelled(self, known: Known, *, max_rows: int) -> Labelled:
         """Return at most `max_rows` rows with labels, whichever model answered them.
 
-        If it is known when the live data changed, and there are enough rows since then, only these are used. The split
-        is by time, so with older rows the training split would contain no row from after the change.
+        If it is known when the live data changed, and there are enough rows since then, only these are used, and all of
+        them: a signal that takes windows of days to be raised would else be learned from its last days alone. The split
+        is by time, so with rows from before the training split would contain no row from after the change.
         """
         changed = self.request.changed
-        if changed is not None and self.start < changed < self.request.until:
+        if changed is not None and changed < self.request.until:
             recent = self._labelled(known, changed, max_rows)
             if len(recent.rows) >= self.request.refresh.min_rows:
                 return recent

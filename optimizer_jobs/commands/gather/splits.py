@@ -1,7 +1,9 @@
-"""Split labelled rows in the order of time, without leaks between the splits. Pure.
+"""Split labelled rows by time, without leaks between the splits. Pure.
 
-A model learns from the oldest rows and is judged on the newest, so on a time that it has not seen. The rows of a
-request stay together. If the same row appears in several splits, it is kept only in the newest.
+A model is judged on the newest rows, so on a time that it has not seen. Of the older ones, blocks of time that are
+spread over all of them are for validation: were they the newest, a model would learn nothing of that time, and what it
+learns would be old when it goes live. They only compare candidates with each other; the test decides. The rows of a
+request stay together. If the same row appears in several splits, it is kept only in test, or else in validation.
 """
 
 import hashlib
@@ -18,6 +20,14 @@ from optimizer_jobs.production.windows import Captured
 
 Array = NDArray[Any]
 
+_BLOCKS = 25
+"""Blocks of time of as many rows each, which are dealt to the splits: 15, 5 and 5 of them, as `SHARES` are."""
+_DECIDING = np.arange(round(SHARES[1] * _BLOCKS), _BLOCKS)
+_VALIDATING = np.arange(1, _DECIDING[0], 4)
+_TEACHING = np.setdiff1d(np.arange(_DECIDING[0]), _VALIDATING)
+_ROUNDING = 1e-9
+_NONE = np.empty(0, np.int64)
+
 RARE = 0.01
 """A class with a smaller share of the rows may be missing in a split."""
 
@@ -29,23 +39,43 @@ class Splits:
     indices: Mapping[str, Array]
     """Indices of the rows by split."""
     repeated: int
-    """Number of rows that were left out because they appear again in a newer split."""
+    """Number of rows that were left out because another split has them, too."""
 
 
 def split(rows: Captured) -> Splits:
-    """Split captured rows in the order of time."""
+    """Split captured rows: the newest are for the test, and blocks of time among the others for validation."""
     requests, sizes = _requests(rows)
-    ends = np.cumsum(sizes)
-    cuts = [int(np.searchsorted(ends, share * len(rows), side="right")) for share in SHARES]
-    parts = [np.concatenate([*block, np.empty(0, np.int64)]) for block in _blocks(requests, cuts)]
+    parts = _by_time(requests, np.cumsum(sizes) / max(1, len(rows)))
     digests = fingerprints(rows.inputs)
-    indices, later, repeated = {}, set[bytes](), 0
-    for name, part in zip(reversed(NAMES), reversed(parts), strict=True):
-        kept = [index for index in part.tolist() if digests[index] not in later]
-        repeated += len(part) - len(kept)
-        later |= {digests[index] for index in kept}
+    indices, taken, repeated = {}, set[bytes](), 0
+    for name in reversed(NAMES):
+        kept = [index for index in parts[name].tolist() if digests[index] not in taken]
+        repeated += len(parts[name]) - len(kept)
+        taken |= {digests[index] for index in kept}
         indices[name] = np.asarray(kept, dtype=np.int64)
     return Splits({name: indices[name] for name in NAMES}, repeated)
+
+
+def _by_time(requests: list[Array], ends: NDArray[np.float64]) -> Mapping[str, Array]:
+    """Return the indices of the rows of each split.
+
+    Args:
+        requests: Indices of each request's rows, the oldest request first.
+        ends: Which share of all rows each request ends at.
+    """
+    blocks = np.minimum(np.ceil(ends * _BLOCKS - _ROUNDING).astype(np.int64) - 1, _BLOCKS - 1)
+    chosen = {"training": _TEACHING, "validation": _VALIDATING, "test": _DECIDING}
+    return {
+        name: np.concatenate([*(requests[place] for place in np.flatnonzero(np.isin(blocks, numbers))), _NONE])
+        for name, numbers in chosen.items()
+    }
+
+
+def in_time(splits: Splits) -> tuple[Array, Array]:
+    """Return the indices of all rows but the test's as older ones (N,) and newer ones (M,), in the order of time."""
+    before = np.sort(np.concatenate([splits.indices["training"], splits.indices["validation"]]))
+    cut = round(len(before) * SHARES[0] / SHARES[1])
+    return before[:cut], before[cut:]
 
 
 def fingerprints(inputs: Mapping[str, Array]) -> list[bytes]:
@@ -112,10 +142,6 @@ def _requests(rows: Captured) -> tuple[list[Array], Array]:
     groups = np.split(by_request, np.cumsum(np.bincount(inverse))[:-1])
     ordered = [groups[number] for number in np.argsort(began, kind="stable")]
     return ordered, np.asarray([len(group) for group in ordered])
-
-
-def _blocks(requests: list[Array], cuts: list[int]) -> tuple[list[Array], ...]:
-    return requests[: cuts[0]], requests[cuts[0] : cuts[1]], requests[cuts[1] :]
 
 
 def _fingerprint(row: list[Array]) -> bytes:

@@ -247,7 +247,7 @@ def _keep_reference(request: JudgeRequest, bundle: Bundle) -> str | None:
         parts = [_read(spec, bundle, into=Path(scratch) / name) for name, spec in splits.items() if spec]
     session = open_session(bundle, threads_limit=request.threads)
     usual = usual_size(request.serving.mix)
-    return store_reference(request.store, bundle.digest, session, joined(parts), seed=request.search.seed, batch=usual)
+    return store_reference(request.store, bundle, session, joined(parts), seed=request.search.seed, batch=usual)
 
 
 def _techniques(contender: Contender) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ finalist that the server refuses, or answers otherwise, has lost; without the ch
 
 import os
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +35,7 @@ CALL_SECONDS = 60.0
 """Longest time of one answer of a model."""
 _SAID = 240
 """Characters of what was wrong with a finalist that the verdict tells."""
+_LOST = "it does not serve the champion any more, as a server that has ended and was started again"
 _CHAMPION, _AGAIN, _CANDIDATE = "champion", "champion-again", "candidate"
 
 
@@ -58,6 +59,8 @@ class Through:
     """By digest, the champion first."""
     twin: Session
     """The champion, loaded a second time."""
+    has_champion: Callable[[], bool]
+    """Asks the server whether it serves the champion still."""
     out: tuple[Out, ...] = ()
     about: str | None = None
     """Name and version that the server gives itself."""
@@ -102,10 +105,10 @@ def through(champion: Entrant, finalists: Sequence[Entrant], rows: Rows, *, rule
         return
     about = _started(server)
     with ExitStack() as stack:
-        host = _Host(server, stack, rules, rows)
-        first, twin = (host.must_serve(champion, name) for name in (_CHAMPION, _AGAIN))
+        host = _Host(server, champion, stack, rules, rows)
+        first, twin = (host.must_serve_champion(name) for name in (_CHAMPION, _AGAIN))
         opened = {champion.bundle.digest: first}
-        served = Through(server.web, rules.serving.image, opened, twin, about=about)
+        served = Through(server.web, rules.serving.image, opened, twin, host.has_champion, about=about)
         for number, finalist in enumerate(finalists, start=1):
             found = host.try_to_serve(finalist, f"{_CANDIDATE}-{number}")
             if isinstance(found, Out):
@@ -117,12 +120,17 @@ def through(champion: Entrant, finalists: Sequence[Entrant], rows: Rows, *, rule
 
 @contextmanager
 def told_as_refusal(served: Through | None) -> Iterator[None]:
-    """Tell an EngineError while a server is asked as what it is: a request of the test rows that the server refuses."""
+    """Tell an EngineError while a server is asked as what it is: a request of the test rows that the server refuses.
+
+    Kubelets start a server that has ended again. It is there then, and refuses every request.
+    """
     try:
         yield
     except EngineError as error:
         if served is None:
             raise
+        if not served.has_champion():
+            raise served.web.unreachable(_LOST) from error
         raise served.web.refused("a request with test rows", printable(str(error), limit=_SAID)) from error
 
 
@@ -141,14 +149,19 @@ class _Host:
     """Loads models in the server, and asks each what it has to answer before it is timed."""
 
     server: TritonServer | OvmsServer
+    champion: Entrant
     stack: ExitStack
     rules: Rules
     rows: Rows
 
-    def must_serve(self, champion: Entrant, name: str) -> Session:
+    def has_champion(self) -> bool:
+        """Return whether the server serves the champion still."""
+        return self.server.serves(self.champion.bundle, name=_CHAMPION)
+
+    def must_serve_champion(self, name: str) -> Session:
         """Return the champion as it is served; raises JobError where it is not."""
-        session = self._loaded(champion, name)
-        if wrong := self._wrong(session, champion):
+        session = self._loaded(self.champion, name)
+        if wrong := self._wrong(session, self.champion):
             raise JobError(
                 wrong[0],
                 f"the champion in {self.server.web.server}",
@@ -171,6 +184,9 @@ class _Host:
         return self._out(finalist, *wrong) if wrong else session
 
     def _out(self, finalist: Entrant, reason: Reason, fault: str) -> Out:
+        """Return that a finalist has lost; raises JobError where the server has lost all that it served."""
+        if not self.has_champion():
+            raise self.server.web.unreachable(_LOST)
         server = self.server.web.server
         sentence = f"{finalist.plan} has lost in {server}: {printable(fault, limit=_SAID)}."
         say(f"  {sentence}")

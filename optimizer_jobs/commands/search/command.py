@@ -303,9 +303,15 @@ def _estimate(request: SearchRequest, bench: Bench, space: Space, *, trials: int
 
 
 def _first(request: SearchRequest, space: Space) -> tuple[Params, ...]:
-    """Return what is tried before sampling begins: the control, the best of earlier runs, and the space's defaults."""
+    """Return what is tried before sampling begins: the control, the best of earlier runs, and the space's defaults.
+
+    What may bring quality back in seconds comes before all but the control, on top of the best earlier one too.
+    """
     control, *defaults = space.first(request.search.max_trials)
-    return (control, *warm_start(request, space), *defaults)
+    earlier = warm_start(request, space)
+    cured = [params for best in earlier[:1] if (params := space.cured(best)) is not None]
+    cures = [params for params in defaults if space.is_cure(params)]
+    return (control, *cures, *cured, *earlier, *(params for params in defaults if params not in cures))
 
 
 def _result(request: SearchRequest, study: optuna.Study, *, ended: str | None, removed: str | None) -> SearchResult:

@@ -26,6 +26,7 @@ from optimizer_jobs.techniques.containment import BrokenTechniqueError, containe
 from optimizer_jobs.techniques.registry import TECHNIQUES
 from optimizer_jobs.techniques.steps import Step
 from retune.api.techniques import Technique as TechniqueSpec
+from retune.api.techniques import TechniqueType
 
 _FRESH_DRAWS = 400
 _LEAST_ASKED = 8
@@ -34,8 +35,9 @@ _LEAST_ASKED = 8
 _ALWAYS, _ALONE, _ELSEWHERE, _VARIED = range(4)
 """Ranks of what every study tries first, the last to be left out of a small budget first.
 
-The control and what a user would try in one line; the first variant of every technique in the usual engine; other
-engines and all cheap techniques together; further variants, each rank after this one for one variant more.
+The control, what a user would try in one line, and recalibration where quality is to rise; the first variant of every
+technique in the usual engine; other engines and all cheap techniques together; further variants, each rank after this
+one for one variant more.
 """
 
 _Proposal = tuple[int, Params]
@@ -84,7 +86,8 @@ class Space:
     planned: Mapping[str, tuple[int, ...]] = field(default_factory=dict, kw_only=True)
     """Shape of every input of a typical request, by name, that OpenVINO may plan for; empty when it cannot."""
     restores: bool = field(default=False, kw_only=True)
-    """Whether quality is to rise, as in a run on fresh data. Only training can do that, so what trains comes first."""
+    """Whether quality is to rise, as in a run on fresh data. Recalibration may do that at once, so it comes first; what
+    trains is next."""
     limits: Limits = field(default_factory=Limits, kw_only=True)
     """What the server can be told: nothing beyond it is drawn."""
     seed: int = field(default=0, kw_only=True)
@@ -156,7 +159,7 @@ class Space:
 
         These are the control, the other engines, each technique alone, and techniques together. At least a third of
         the budget is left to the sampler; if there are too many combinations, further variants of a technique are left
-        out first, then other engines. Where quality is to rise, what trains follows the control.
+        out first, then other engines. Where quality is to rise, recalibration follows the control, then what trains.
 
         Args:
             budget: Number of trials; None returns all combinations.
@@ -169,6 +172,23 @@ class Space:
         room = len(distinct) if budget is None else max(min(budget, _LEAST_ASKED), 2 * budget // 3)
         return (control, *sorted(list(distinct.values())[1:room], key=self._order))
 
+    def cured(self, params: Params) -> Params | None:
+        """Return trial parameters with recalibration on as well; None where quality is not to rise, or it is on."""
+        cures = self._cures()
+        if not self.restores or not cures or _recalibrates(self.draw(FixedTrial(params)).steps):
+            return None
+        return params | cures[0]
+
+    def is_cure(self, params: Params) -> bool:
+        """Return whether a plan brings quality back without training, where that is asked for."""
+        steps = self.draw(FixedTrial(params)).steps
+        return self.restores and _recalibrates(steps) and stage_of(steps) is not Stage.TRAINING
+
+    def _cures(self) -> list[Params]:
+        """Return the variants of recalibration, the most important first."""
+        specs = [spec for spec in self.techniques if spec.type is TechniqueType.RECALIBRATION]
+        return [variant for spec in specs for variant in self._defaults(spec)[1]]
+
     def _alone(self) -> list[_Proposal]:
         """Return every other engine with the delivered model, and every variant of every technique alone.
 
@@ -177,6 +197,7 @@ class Space:
         """
         usual, *others = self._settings()
         proposals = [(_ELSEWHERE, options) for options in others]
+        proposals += [(_ALWAYS, usual | cure) for cure in self._cures()[:1] if self.restores]
         for spec in self.techniques:
             as_one_line, variants = self._defaults(spec)
             proposals += [(_ALWAYS, usual | variant) for variant in as_one_line]
@@ -190,6 +211,7 @@ class Space:
         """Return all cheap techniques together, and every technique that trains together with the cheap ones.
 
         The last cheap technique is proposed in all its variants, but only in its first variant for other engines.
+        Recalibration is proposed on top of all cheap ones.
         """
         usual, *others = self._settings()
         cheap, training = self._variants(usual)
@@ -200,14 +222,15 @@ class Space:
         proposals += [(_ELSEWHERE, options | variant) for options in others for variant in varied[:1]]
         base = _merged([variants[0] for variants in cheap.values()])
         trained = [base | variants[0] for variants in training.values() if cheap]
+        proposals += [(_ALONE if self.restores else _VARIED, usual | base | cure) for cure in self._cures()[:1]]
         proposals += [(_ALONE if self.restores else _VARIED, usual | variant) for variant in trained]
         return proposals + [(_VARIED, options | variant) for options in others for variant in trained]
 
     def _variants(self, usual: Params) -> tuple[dict[str, list[Params]], dict[str, list[Params]]]:
-        """Return the variants of every technique by its name: first those that only rewrite, then those that train."""
+        """Return the variants of techniques by name: those that rewrite, but recalibration, and those that train."""
         cheap: dict[str, list[Params]] = {}
         training: dict[str, list[Params]] = {}
-        for spec in self.techniques:
+        for spec in (spec for spec in self.techniques if spec.type is not TechniqueType.RECALIBRATION):
             for variant in self._defaults(spec)[1]:
                 group = training if self._stage(usual | variant) is Stage.TRAINING else cheap
                 group.setdefault(spec.name, []).append(variant)
@@ -230,15 +253,16 @@ class Space:
     def _stage(self, params: Params) -> Stage:
         return stage_of(self.draw(FixedTrial(params)).steps)
 
-    def _order(self, params: Params) -> tuple[bool, Stage, int, int, int]:
+    def _order(self, params: Params) -> tuple[bool, bool, Stage, int, int, int]:
         """Return a sort key: cheap plans first, and among equally cheap ones those that gain most on the machine.
 
-        Where quality is to rise, plans that train are before all others.
+        Where quality is to rise, plans that recalibrate without training come first, then those that train.
         """
         steps = self.draw(FixedTrial(params)).steps
         stage, count, dearest = cost_of(steps)
         rank = min((priority(self.profile, step.type, step.params) for step in steps), default=0)
-        return self.restores and stage is not Stage.TRAINING, stage, count, rank, dearest
+        is_late, is_later = self.restores and not self.is_cure(params), self.restores and stage is not Stage.TRAINING
+        return is_late, is_later, stage, count, rank, dearest
 
     def _key(self, params: Params) -> str:
         return self.draw(FixedTrial(params)).key
@@ -253,6 +277,10 @@ class Space:
             planned=self.planned if self.limits.planned else {},
             limits=self.limits,
         )
+
+
+def _recalibrates(steps: Sequence[Step]) -> bool:
+    return any(step.type is TechniqueType.RECALIBRATION for step in steps)
 
 
 def _merged(parts: Sequence[Params]) -> Params:

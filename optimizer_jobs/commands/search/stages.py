@@ -22,6 +22,7 @@ class Stage(IntEnum):
 
 
 CHEAPEST_FIRST = (
+    TechniqueType.RECALIBRATION,
     TechniqueType.GRAPH_OPTIMIZATION,
     TechniqueType.QUANTIZATION,
     TechniqueType.FACTORIZATION,

@@ -33,6 +33,7 @@ from retune.api.techniques import TechniqueType
 
 _CHECKED_ROWS = 1000
 """Rows on which the answers of file and estimator are compared, at most."""
+_LEAST_PROBABILITY = 1e-15
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ class _Trained:
     """Accuracy or R squared on validation."""
     before: float
     """The same for the delivered estimator."""
+    surer: bool
+    """Whether its probabilities are nearer to the labels of validation than those of the delivered estimator."""
 
 
 def fit(model: Path, plan: TrainingPlan, context: Context) -> Applied | Skipped:
@@ -94,7 +97,8 @@ def _trained(delivered: Any, training: _Data, validation: _Data, *, plan: Traini
     with _bounded(context.threads):
         before = _quality(delivered, validation)
         estimator = _fitted(delivered, training, validation, plan=plan, context=context)
-        return _Trained(estimator, quality=_quality(estimator, validation), before=before)
+        surer = _log_loss(estimator, validation) < _log_loss(delivered, validation)
+        return _Trained(estimator, quality=_quality(estimator, validation), before=before, surer=surer)
 
 
 def _fitted(delivered: Any, training: _Data, validation: _Data, *, plan: TrainingPlan, context: Context) -> Any:
@@ -140,9 +144,12 @@ def _written(estimator: Any, target: Path, context: Context) -> str | None:
 
 
 def _useless(trained: _Trained, target: Path, model: Path) -> str | None:
-    """Return why the estimator is not worth taking, or None when it is better or its file is smaller."""
+    """Return why the estimator is not worth taking, or None when it is better or its file is smaller.
+
+    Better probabilities are enough: where one class is frequent, they gain long before the answers do.
+    """
     after, before = trained.quality, trained.before
-    if after > before or target.stat().st_size < model.stat().st_size:
+    if after > before or trained.surer or target.stat().st_size < model.stat().st_size:
         return None
     return f"it gave {after:.4g} on validation, no better than {before:.4g} before, and its file is no smaller"
 
@@ -154,6 +161,17 @@ def _quality(estimator: Any, data: _Data) -> float:
         if hasattr(estimator, "classes_"):
             return float(np.mean(np.asarray(estimator.predict(data.X)).astype(str) == data.y.astype(str)))
         return float(estimator.score(data.X, data.y))
+
+
+def _log_loss(estimator: Any, data: _Data) -> float:
+    """Return how far probabilities are from the labels; NaN of an estimator without probabilities of its own."""
+    if not hasattr(estimator, "classes_") or not hasattr(estimator, "predict_proba") or data.y.ndim > 1:
+        return float("nan")
+    scores = np.asarray(estimator.predict_proba(data.X), dtype=np.float64)
+    columns = {str(label): column for column, label in enumerate(estimator.classes_)}
+    chosen = np.asarray([columns.get(str(label), -1) for label in data.y])
+    given = np.where(chosen >= 0, scores[np.arange(len(scores)), chosen], 0.0)
+    return float(-np.log(np.maximum(given, _LEAST_PROBABILITY)).mean())
 
 
 @contextmanager

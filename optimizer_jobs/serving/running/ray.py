@@ -5,8 +5,13 @@ calls that on replicas that run, so that none is replaced. What else the config 
 """
 
 import copy
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 from optimizer_jobs.errors import JobError
@@ -23,6 +28,18 @@ _KEPT = ("http_options", "proxy_location", "target_capacity")
 _AT_REST = {"RUNNING", "DEPLOY_FAILED", "UNHEALTHY"}
 _REST_SECONDS = 10.0
 """Time after which an application at rest without the bundle is not waited for any more."""
+_TOKEN, _TOKEN_FILE, _OWN_TOKEN_FILE = "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token"
+"""Where Ray looks for the token of its cluster: two variables, and the file that it writes itself."""
+_UNKNOWN = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
+
+
+def ray_token(environment: Mapping[str, str]) -> str | None:
+    """Return the token that a process with this environment shows to Ray's dashboard; None where there is none."""
+    if token := environment.get(_TOKEN, "").strip():
+        return token
+    with suppress(OSError, UnicodeDecodeError, RuntimeError):  # the last one: there is no home
+        return Path(environment.get(_TOKEN_FILE) or _OWN_TOKEN_FILE).expanduser().read_text().strip() or None
+    return None
 
 
 class RayServer:
@@ -36,6 +53,7 @@ class RayServer:
         application: str = "default",
         uris: Mapping[str, str],
         loading_seconds: float = LOADING_SECONDS,
+        token: Callable[[], str | None] = lambda: ray_token(os.environ),
     ) -> None:
         """Know an application, without asking it anything.
 
@@ -45,8 +63,10 @@ class RayServer:
             application: Name of the application.
             uris: Where each bundle lies, by digest: replicas may be on other machines.
             loading_seconds: Longest time in which all replicas open a bundle.
+            token: What the dashboard wants to see; asked at each request, as Ray may write it later than this starts.
         """
-        self.web, self._dashboard = Web("Ray Serve", address.rstrip("/")), Web("Ray", dashboard.rstrip("/"))
+        self.web, self._open_dashboard = Web("Ray Serve", address.rstrip("/")), Web("Ray", dashboard.rstrip("/"))
+        self._token = token
         self._application, self._uris, self._seconds = application, uris, loading_seconds
 
     def load(self, bundle: Bundle, *, name: str) -> None:
@@ -79,6 +99,13 @@ class RayServer:
         """Return the URL of the model."""
         return f"{self.web.address}{model_path(name)}"
 
+    @property
+    def _dashboard(self) -> Web:
+        """The dashboard, with the token that it wants to see."""
+        token = self._token()
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        return replace(self._open_dashboard, headers=headers)
+
     def _arrives(self, bundle: Bundle, name: str) -> bool:
         """Return whether all replicas come to serve a bundle; not where Ray is at rest with another one."""
         end, rested = time.monotonic() + self._seconds, 0.0
@@ -93,9 +120,20 @@ class RayServer:
     def _details(self) -> dict[str, Any]:
         answer = self._dashboard.get(_APPLICATIONS)
         document = answer.document
+        if answer.status in _UNKNOWN:
+            raise self._locked(answer.status)
         if not answer.is_good or not isinstance(document, dict):
             raise self._dashboard.unreachable(f"it does not tell its applications ({answer.words})")
         return document
+
+    def _locked(self, status: int) -> JobError:
+        """Return the error that the dashboard does not believe this process."""
+        return JobError(
+            Reason.SERVER_UNREACHABLE,
+            f"Ray at {self._open_dashboard.address}",
+            f"its dashboard wants the token of its cluster (it answered {status}).",
+            f"Set {_TOKEN}, or {_TOKEN_FILE} to a file with it, where this agent runs.",
+        )
 
     def _found(self, details: Mapping[str, Any]) -> dict[str, Any]:
         """Return what is told of the application; raises JobError where it cannot be given a bundle."""

@@ -7,7 +7,7 @@ import http.client
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -68,6 +68,8 @@ class Web:
     """The server in sentences, such as `Triton`."""
     address: str
     """`http://HOST:PORT`."""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Sent with every request."""
 
     def get(self, path: str, *, seconds: float = ASKING_SECONDS) -> Answer:
         """Return the answer to a GET; raises JobError ServerUnreachable where there is none."""
@@ -120,6 +122,7 @@ class Web:
     def _asked(self, method: str, path: str, body: bytes | None, seconds: float) -> Answer:
         connection = connected(self.address, seconds=seconds)
         headers = {"Accept": "application/json"} | ({} if body is None else {"Content-Type": "application/json"})
+        headers |= self.headers
         try:
             connection.request(method, path, body=body or b"", headers=headers)
             with connection.getresponse() as response:

@@ -6,14 +6,16 @@ stand Evidently's defaults on the same windows. Times belong to this machine.
 """
 
 import argparse
+import itertools
 import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.bench.monitoring import alarms, costs, tradeoff
+from tests.bench.monitoring import alarms, costs, segments, tradeoff
 from tests.bench.monitoring.picture import curve
 from tests.bench.monitoring.worlds import LOADERS, World, world
+from tests.bench.streams.sources import SOURCES
 
 REFERENCE_ROWS = {"breast_cancer": 200, "wine": 100, "digits": 500}
 QUIET = ((500, 0.0, None), (500, 0.2, None), (2000, 0.9, 2000))
@@ -34,9 +36,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--runs", type=int, default=40, help="changes, a size and world (default: 40)")
     parser.add_argument("--worlds", nargs="+", choices=LOADERS, default=list(LOADERS))
     parser.add_argument("--skip-costs", action="store_true", help="do not measure time and memory")
+    parser.add_argument("--only-segments", action="store_true", help="the part of segments alone")
+    parser.add_argument("--packages", type=Path, help="folder of the packages with streams, for segments of their rows")
     parser.add_argument("--out", type=Path, default=OUT, help="folder of the picture")
     options = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
+    names = [*options.worlds, *(SOURCES if options.packages else ())]
+    _segments(names, options.packages, windows=options.windows, runs=options.runs)
+    if options.only_segments:
+        return
     worlds = [world(name) for name in options.worlds]
     _quiet(worlds, options.windows)
     _changes(worlds, options.runs)
@@ -79,6 +87,37 @@ def _changes(worlds: Sequence[World], runs: int) -> None:
             soon = sum(delay <= 2 for delay in found) / len(found)
             missed = sum(delay > alarms.DELAY_LIMIT for delay in found)
             print(_line(each.name, size, f"{soon:.0%}", found[len(found) // 2], missed), flush=True)
+
+
+def _segments(names: Sequence[str], packages: Path | None, *, windows: int, runs: int) -> None:
+    """Print false alarms of segments without a change, and how soon a loss in one is raised."""
+    print(f"Segments without a change, {windows} windows each")
+    heads = ("rows", "rho", "reference", "columns", "segments", "windows", "breaches", "raised", "raised in 1000")
+    print(_line("world", *heads))
+    places = [segments.place(name, packages) for name in names]
+    for each in places:
+        eight = [str(name) for name in each.rows][-8:]
+        for rows, rho, reference, columns in (
+            (500, 0.0, 1000, None),
+            (2000, 0.0, 5000, eight),
+            (2000, 0.3, 5000, eight),
+        ):
+            found = segments.quiet(each, windows=windows, rows=rows, reference=reference, columns=columns, rho=rho)
+            per_mille = f"{1000 * found.raised / found.windows:.2f}"
+            counts = (f"{found.segments:.1f}", found.windows, found.breaches, found.raised, per_mille)
+            print(_line(each.name, rows, rho, reference, "8" if columns else "chosen", *counts), flush=True)
+    print(f"\nA loss in one segment alone, {runs} runs each: windows until it is raised, and whether the whole is, too")
+    print(_line("world", "share", "segment", "loss", "rows", "within 2", "median", "missed", "whole raised"))
+    for each in places:
+        for share, loss, rows in itertools.product((0.05, 0.1, 0.25), (0.15, 0.3), (1000, 5000)):
+            told = segments.planted(each, share=share, loss=loss, runs=runs, rows=rows, reference=5000)
+            if told is None:
+                continue
+            soon = f"{sum(delay <= 2 for delay in told.delays) / runs:.0%}"
+            missed = sum(delay > alarms.DELAY_LIMIT for delay in told.delays)
+            cells = (f"{told.share:.1%}", told.segment, loss, rows, soon, told.delays[runs // 2], missed, told.whole)
+            print(_line(each.name, *cells), flush=True)
+    print()
 
 
 def _tradeoff(worlds: Sequence[World], windows: int, runs: int, out: Path) -> None:

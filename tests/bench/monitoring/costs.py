@@ -58,13 +58,14 @@ def page(reference: pd.DataFrame, current: pd.DataFrame) -> None:
     from optimizer_jobs.commands.check import page as pages
     from optimizer_jobs.commands.check.drift import compare
     from optimizer_jobs.commands.check.drift_verdict import judge
+    from optimizer_jobs.commands.check.told import Told
     from retune.api.monitoring import Drift
 
     current = current.head(MAX_SAMPLES)
     findings = compare(reference, current, Drift(), names=list(map(str, reference)))
     judged = judge(findings, Drift(), samples=len(current))
     with tempfile.TemporaryDirectory() as folder:
-        pages.write(f"file://{folder}", 1, findings, judged, share=0.2, reference=reference, current=current, keep=1)
+        pages.write(f"file://{folder}", 1, findings, Told(judged), rows=(reference, current), keep=1)
 
 
 def bare(reference: pd.DataFrame, current: pd.DataFrame) -> None:

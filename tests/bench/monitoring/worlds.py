@@ -32,6 +32,8 @@ class World:
     name: str
     rows: pd.DataFrame
     model: Any
+    labels: NDArray[np.int64]
+    """What is true of the rows."""
     order: NDArray[np.int64]
     """Rows from one end of their main direction to the other, which makes neighbours alike."""
 
@@ -80,10 +82,10 @@ class World:
 def world(name: str) -> World:
     """Return a world of one of scikit-learn's data sets; half of the rows have trained its model."""
     data = LOADERS[name](as_frame=True)
-    inputs, rest, labels, _ = train_test_split(
+    inputs, rest, labels, known = train_test_split(
         data.data, data.target, test_size=0.5, random_state=0, stratify=data.target
     )
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(inputs, labels)
     scaled = StandardScaler().fit_transform(rest)
     main = np.linalg.svd(scaled, full_matrices=False)[2][0]
-    return World(name, rest.reset_index(drop=True), model, np.argsort(scaled @ main))
+    return World(name, rest.reset_index(drop=True), model, known.to_numpy(), np.argsort(scaled @ main))

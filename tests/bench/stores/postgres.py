@@ -21,7 +21,11 @@ _DEBIAN = Path("/usr/lib/postgresql")
 def tools() -> Path | None:
     """Return the folder of PostgreSQL's programs; None where the machine has none."""
     found = shutil.which("initdb")
-    folders = [Path(found).parent] if found else sorted(_DEBIAN.glob("*/bin"), key=lambda path: int(path.parent.name))
+    folders = (
+        [Path(found).resolve().parent]
+        if found
+        else sorted(_DEBIAN.glob("*/bin"), key=lambda path: int(path.parent.name))
+    )
     return folders[-1] if folders else None
 
 

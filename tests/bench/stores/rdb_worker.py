@@ -10,6 +10,7 @@ import json
 import random
 import sys
 import time
+import warnings
 
 import optuna
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
@@ -29,6 +30,7 @@ def main() -> None:
     parser.add_argument("--trial-seconds", type=float, required=True)
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of heartbeats
     study, slept, pace = _open(options), [], random.Random(options.index)
 
     def objective(trial: optuna.Trial) -> tuple[float, float]:

@@ -11,17 +11,25 @@ import pytest
 import yaml
 
 from retune.api.crd import modeloptimization_crd, optimizationrun_crd
+from retune.api.objects import ModelOptimization
+from retune.api.target import ConfigMapKey
+from retune.cluster import keys
+from retune.cluster.client import Client
+from retune.plan.actions import InjectModel
+from retune.targets.config_map import with_key
 from tests.cluster.crds import install
 from tests.cluster.harness import Bench
 from tests.cluster.play import DELIVERED, FORCED, Play, played, pod_template, wrong
 from tests.cluster.proposals import proposal
 from tests.neighbours import flux
 from tests.neighbours.flux import Repository
+from tests.unit.operator.test_config_map import TARGET
 from tools.localcluster.controlplane import ControlPlane, control_plane
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("hung_up")]
 Json = dict[str, Any]
 APPS = "/apis/apps/v1"
+FORCE = {"takeover": "Force"}
 
 
 @pytest.fixture(scope="module")
@@ -140,3 +148,34 @@ async def test_a_merged_version_that_fails_goes_back_by_a_merge(
     await play.passes_until(lambda: play.reason("RolledOut") == "RolledBack")
     assert (play.values(), play.status["lastRun"]["reason"]) == ([None], "GoldenMismatch")
     assert [entry["version"] for entry in play.status["rejected"]] == [2]
+
+
+def declared_key(*, uri: str, once: bool) -> Json:
+    """A ConfigMap with a key, and whether Flux is told to make it once and leave it alone then."""
+    annotations = {"annotations": {"kustomize.toolkit.fluxcd.io/ssa": "IfNotPresent"}} if once else {}
+    document = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "wanted"} | annotations,
+        "data": {"uri": uri},
+    }
+    return {"wanted.yaml": document, "kustomization.yaml": {"resources": ["wanted.yaml"]}}
+
+
+@pytest.mark.parametrize("once", [True, False])
+async def test_a_key_that_git_has_made_once_is_left_to_retune(bench: Bench, git: Repository, *, once: bool) -> None:
+    """With the annotation that the docs name; without it, Flux puts its value back, which others would be told."""
+    git.commit(declared_key(uri="", once=once))
+    path, given = bench.path("configmaps", "wanted", api="/api/v1"), "pvc://store/bundles/a"
+    wanted = ConfigMapKey(name="wanted", key="uri")
+    target = with_key(TARGET, bench.api.get(path), wanted)
+    bench.declare(given={"injection": {"type": "ConfigMap", "configMap": {"name": "wanted", "key": "uri"}} | FORCE})
+    client = Client(bench.send)
+    try:
+        resource = ModelOptimization.model_validate(bench.resource())
+        await keys.give(client, resource, InjectModel("server", "", given, force=True), target=target)
+    finally:
+        client.close()
+    git.reconcile()
+    git.commit(declared_key(uri="", once=once))
+    assert bench.api.get(path)["data"]["uri"] == (given if once else "")

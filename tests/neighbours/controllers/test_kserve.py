@@ -48,7 +48,7 @@ def given_by_kserve(pod: Json) -> str | None:
 async def play(bench: Bench) -> AsyncIterator[Play]:
     """A namespace with a runtime, in which Jobs end and pods run."""
     bench.create("servingruntimes", RUNTIME, api="/apis/serving.kserve.io/v1alpha1")
-    names = {"plural": "inferenceservices", "api": KSERVE, "kind": "InferenceService"}
+    names: Json = {"plural": "inferenceservices", "api": KSERVE, "kind": "InferenceService"}
     async with played(bench, **names, served=given_by_kserve, deployments=False) as play:
         yield play
 

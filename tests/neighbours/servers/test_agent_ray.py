@@ -4,8 +4,8 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from optimizer_jobs.commands.verify import command as verify
 from optimizer_jobs.data.volumes import local_path
 from optimizer_jobs.models.bundle import publish
 from optimizer_jobs.models.engine import EngineOptions
+from optimizer_jobs.serving.running.ray import ray_token
 from retune.contract.paths import bundles
 from retune.contract.requests import BundleRef, VerifyRequest
 from tests.neighbours.following import following, users
@@ -50,16 +51,29 @@ class Application:
 
     dashboard: str
     address: str
+    home: Path
+    """Where Ray keeps the token of its cluster."""
     log: Path
 
     def said(self) -> str:
-        """What Ray wrote."""
-        return self.log.read_text(errors="replace")[-4000:]
+        """What Ray wrote, and what it tells of the application."""
+        written = self.log.read_text(errors="replace")[-2000:]
+        with suppress(OSError, LookupError):
+            found = self.deployment()["applications"]["default"]
+            parts = [found, *found["deployments"].values()]
+            return "\n".join([written, *(f"{part['name']} is {part['status']}: {part['message']}" for part in parts)])
+        return written
 
     def replicas(self) -> list[str]:
         """Which replicas there are."""
-        found = asked(f"{self.dashboard}{APPLICATIONS}")["applications"]["default"]["deployments"]["Served"]
+        found = self.deployment()["applications"]["default"]["deployments"]["Served"]
         return [replica["replica_id"] for replica in found["replicas"]]
+
+    def deployment(self, config: object = None) -> dict[str, Any]:
+        """What Ray tells of its applications, or of what it is to deploy, as who has the token of its cluster."""
+        token = ray_token({"RAY_AUTH_TOKEN_PATH": str(self.home / ".ray" / "auth_token")})
+        method = None if config is None else "PUT"
+        return asked(f"{self.dashboard}{APPLICATIONS}", config, method=method, token=token)
 
     def infer(self) -> str:
         """Ask as a user does, and return the digest in the answer; a file as delivered has none."""
@@ -72,19 +86,20 @@ class Application:
         return str((answer.get("parameters") or {}).get("bundle_digest"))
 
 
-def asked(url: str, document: object = None, *, method: str | None = None) -> dict[str, Any]:
+def asked(url: str, document: object = None, *, method: str | None = None, token: str | None = None) -> dict[str, Any]:
     """The JSON of an answer, or nothing where it has none."""
     body = None if document is None else json.dumps(document).encode()
-    request = Request(url, body, {"Content-Type": "application/json"}, method=method)  # noqa: S310 - our own
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    request = Request(url, body, headers, method=method)  # noqa: S310 - our own
     with urlopen(request, timeout=60) as answer:  # noqa: S310 - our own
         content = answer.read()
     return json.loads(content) if content else {}
 
 
-def answers(url: str) -> bool:
+def answers(ask: Callable[[], object]) -> bool:
     """Whether somebody answers well."""
     try:
-        asked(url)
+        ask()
     except (URLError, ConnectionError, TimeoutError):
         return False
     return True
@@ -97,17 +112,18 @@ def deployed(folder: Path, variables: Mapping[str, str]) -> Iterator[Application
     save_lookup(folder / "model.onnx")
     dashboard, port = free_ports(2)
     with scratch() as temporary, (folder / "log").open("wb") as log:
-        environment = os.environ | dict(variables) | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": temporary}
+        own = {"HOME": str(folder), "RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": temporary}
+        environment = os.environ | dict(variables) | own
         command = [str(environment_of("ray_serve") / "bin" / "python"), "-c", HEAD, str(dashboard)]
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
-        made = Application(f"http://127.0.0.1:{dashboard}", f"http://127.0.0.1:{port}", folder / "log")
+        made = Application(f"http://127.0.0.1:{dashboard}", f"http://127.0.0.1:{port}", folder, folder / "log")
         try:
-            wait_for(lambda: answers(f"{made.dashboard}{APPLICATIONS}"), what="Ray", seconds=SECONDS, hint=made.said)
+            wait_for(lambda: answers(made.deployment), what="Ray", seconds=SECONDS, hint=made.said)
             config = yaml.safe_load((folder / "serve.yaml").read_text())
             config["http_options"] = {"host": "127.0.0.1", "port": port}
-            asked(f"{made.dashboard}{APPLICATIONS}", config, method="PUT")
+            made.deployment(config)
             ready = f"{made.address}/v2/models/model/ready"
-            wait_for(lambda: answers(ready), what="application", seconds=SECONDS, hint=made.said)
+            wait_for(lambda: answers(lambda: asked(ready)), what="application", seconds=SECONDS, hint=made.said)
             yield made
         finally:
             process.terminate()
@@ -125,11 +141,15 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[BundleRef
 
 
 def test_new_versions_reach_the_replicas_that_run_without_a_failed_request(
-    published: list[BundleRef], tmp_path: Path
+    published: list[BundleRef], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """None is replaced; a damaged bundle leaves the old one serving; and the verify Job's own code says Digest."""
+    """None is replaced, and the agent finds the token that Ray has made.
+
+    A damaged bundle leaves the old one serving, and the verify Job's own code says Digest.
+    """
     one, other = published
     with deployed(tmp_path / "application", {"PYTHONPATH": str(tmp_path / "application")}) as application:
+        monkeypatch.setenv("HOME", str(application.home))
         places = ("--address", application.address, "--dashboard", application.dashboard)
         with following(tmp_path, "--server", "ray", "--name", "model", *places) as agent:
             before = application.replicas()

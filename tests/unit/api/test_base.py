@@ -63,6 +63,10 @@ def test_durations_read_as_people_write_them(text: str, amount: float) -> None:
         (StoreUri, "gs://bucket/" + "a" * 64),
         (StoreUri, "gs://bucket" + "/a" * 7),
         (StoreUri, "gs://bucket/x\n"),
+        (StoreUri, "az://account.blob.core.windows.net/container"),
+        (StoreUri, "az://container@account.blob.core.windows.net/x"),
+        (StoreUri, "az://ab"),
+        (FileUri, "az://account.blob.core.windows.net/container/x"),
         (FileUri, "pvc://claim"),
         (FileUri, "pvc://claim/"),
         (FileUri, "pvc://claim/x/"),
@@ -93,17 +97,27 @@ def test_a_model_may_lie_in_a_store_or_in_a_registry(uri: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "uri", ["pvc://claim", "pvc://claim/a=b/", "s3://bucket", "s3://my-bucket.eu/retune/", "gs://my_bucket" + "/a" * 6]
+    "uri",
+    [
+        "pvc://claim",
+        "pvc://claim/a=b/",
+        "s3://bucket",
+        "s3://my-bucket.eu/retune/",
+        "gs://my_bucket" + "/a" * 6,
+        "az://my-container/retune",
+    ],
 )
 def test_a_store_may_be_a_claim_or_a_bucket(uri: str) -> None:
     """Whole or a folder of it."""
     assert TypeAdapter(StoreUri).validate_python(uri) == uri
 
 
-@pytest.mark.parametrize("scheme", ["az", "abfs", "oci", "https", "hf", "mlflow", "file", "S3", "s3a"])
+@pytest.mark.parametrize("scheme", ["abfs", "wasbs", "oci", "https", "hf", "mlflow", "file", "S3", "s3a"])
 def test_other_kinds_of_stores_are_refused_with_those_that_are_possible(scheme: str) -> None:
     """Conditional creates are not proven elsewhere."""
-    with pytest.raises(ValidationError, match="is pvc://CLAIM/PATH, s3://BUCKET/PATH or gs://BUCKET/PATH;"):
+    with pytest.raises(
+        ValidationError, match="is pvc://CLAIM/PATH, s3://BUCKET/PATH, gs://BUCKET/PATH or az://CONTAINER/PATH;"
+    ):
         TypeAdapter(StoreUri).validate_python(f"{scheme}://place/path")
 
 

@@ -59,6 +59,7 @@ def test_a_reason_is_one_word(reason: str) -> None:
         parse_result(json.dumps(failure))
 
 
+@pytest.mark.slow
 @given(st.text(max_size=200))
 def test_no_control_code_of_a_result_gets_through(text: str) -> None:
     """Line breaks forge lines of a log, escape codes repaint a terminal, and direction marks turn a sentence round."""

@@ -143,6 +143,7 @@ def test_the_files_are_fresh(folder: str) -> None:
     assert main(["--check", str(ROOT / folder)]) == 0
 
 
+@pytest.mark.slow
 def test_a_stale_file_is_noticed_and_mended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The check says which file is stale and what to run; generating makes it fresh and then writes nothing more."""
     name = next(iter(documents()))

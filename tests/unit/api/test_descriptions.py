@@ -7,8 +7,8 @@ import pytest
 
 from retune.api.crd import modeloptimization_crd, optimizationrun_crd
 from retune.api.model import DatasetFormat
-from retune.api.monitoring import SIGNAL_REASONS, TriggerReason
 from retune.api.status import ConditionType, Outcome, RunStage
+from retune.api.triggers import SIGNAL_REASONS, TriggerReason
 from retune.api.watched import Verdict
 from retune.contract.results import Reason
 from retune.contract.results import Verdict as Judged

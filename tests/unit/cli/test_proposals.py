@@ -189,6 +189,29 @@ def test_an_inference_service_has_one_field_and_no_container(
     assert "replace" not in text
 
 
+@pytest.mark.parametrize("form", ["patch", "kustomize", "helm", "json"])
+def test_a_key_of_a_config_map_is_changed_there(form: str, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    """The patch is one of the ConfigMap, and the workload is not looked at."""
+    proposes(server)
+    key = {"name": "wanted", "key": "uri"}
+    server.raw["spec"]["target"]["injection"] = {"type": "ConfigMap", "configMap": key, "takeover": "Force"}
+    server.targets.clear()
+    assert call("proposal", "digits", "-o", form) == Exit.DONE
+    text = capsys.readouterr().out
+    shown = json.loads(text) if form == "json" else yaml.safe_load(text)
+    value, named = CANDIDATE["injectedValue"], {"version": "v1", "kind": "ConfigMap", "name": "wanted"}
+    if form == "kustomize":
+        (entry,) = shown["patches"]
+        assert entry["target"] == named
+        shown = yaml.safe_load(entry["patch"])
+    if form == "json":
+        assert shown["target"] == {"apiVersion": "v1", "kind": "ConfigMap", "name": "wanted"}
+        assert (shown["container"], shown["variable"]) == (None, "key uri of ConfigMap wanted")
+    patch = shown.get("patch", shown)
+    assert patch.get("data", patch) == {"uri": value}
+    assert form == "helm" or patch["kind"] == "ConfigMap"
+
+
 @pytest.mark.parametrize(
     ("kind", "containers", "words"),
     [

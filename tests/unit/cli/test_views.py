@@ -107,6 +107,37 @@ def test_what_keeps_things_from_happening_is_said(spec: dict[str, Any], status: 
     assert words in explained(spec=spec, status=status)
 
 
+def test_what_moved_is_said_with_what_it_carries() -> None:
+    """Much, hardly anything, nothing, or nothing known."""
+    raw = shelf.raw("watched")
+    carried = {"income": "0.41", "age": "0.004", "session": "0", "prediction": None}
+    raw["status"]["monitoring"]["moved"] = [
+        {"name": name, "size": "0.3071", "measure": "Wasserstein"} | ({"carries": share} if share else {})
+        for name, share in carried.items()
+    ]
+    raw["status"]["monitoring"]["moved"][0]["looksLike"] = "one value alone: 0"
+    said = [answer for question, answer in explaining.answers(parsed(raw), now=shelf.NOW) if question == "Moved"]
+    assert said == [
+        "income moved by 0.31 (Wasserstein) and carries 41 % of the answers: one value alone: 0",
+        "age moved by 0.31 (Wasserstein) and carries under 1 % of the answers",
+        "session moved by 0.31 (Wasserstein) and carries nothing",
+        "prediction moved by 0.31 (Wasserstein)",
+    ]
+
+
+def test_what_is_estimated_is_said_with_why_it_is_or_is_not_believed() -> None:
+    """Verdict, value, interval, the share outside, and the check's own sentence."""
+    raw = shelf.raw("watched")
+    estimate = next(one for one in raw["status"]["monitoring"]["signals"] if one["name"] == "EstimatedQuality")
+    estimate |= {"verdict": "Clear", "value": "0.95", "low": "0.93", "high": "0.97", "outside": "0.012"}
+    estimate["message"] = "accuracy is 0.95 on 600 rows."
+    said = [answer for question, answer in explaining.answers(parsed(raw), now=shelf.NOW) if question == "Estimated"]
+    assert said == [
+        "Clear: 0.95, 95 % between 0.93 and 0.97, without labels; 1.2 % of the rows outside the reference",
+        "accuracy is 0.95 on 600 rows.",
+    ]
+
+
 def test_what_is_wrong_is_said() -> None:
     """A condition that is bad, whichever value that is."""
     raw = shelf.raw("blocked")

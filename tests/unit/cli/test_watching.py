@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from retune.api.objects import ModelOptimization
-from retune.api.watched import Pending, Signal, Verdict
-from retune.cli import tables, watching
+from retune.api.watched import Pending, Signal, Verdict, WatchedSegment
+from retune.cli import explaining, tables, watching
 from tests.unit.cli import shelf
 
 
@@ -41,6 +41,7 @@ def drawn(resource: ModelOptimization, *, width: int = 120) -> str:
         (Verdict.BETWEEN, False, "ok"),
         (Verdict.CLEAR, False, "ok"),
         (Verdict.UNKNOWN, False, "unknown"),
+        (Verdict.UNTRUSTED, False, "untrusted"),
     ],
 )
 def test_a_signal_has_one_state(verdict: Verdict, raised: bool, words: str) -> None:  # noqa: FBT001 - a table's column
@@ -65,6 +66,19 @@ def test_a_value_of_an_earlier_window_says_how_long_ago_that_was() -> None:
     quality, estimate = (line for line in drawn(watched(window=40, signals=both)).splitlines() if "Quality " in line)
     assert "(" not in quality
     assert "20 (20 ago)" in estimate
+
+
+def test_an_estimate_is_shown_with_its_interval_and_the_share_outside() -> None:
+    """Without a number, the share says why there is none."""
+    said = Signal(
+        name="EstimatedQuality", verdict=Verdict.CLEAR, value="0.95", low="0.93", high="0.97", outside="0.012"
+    )
+    line = "Estimated  0.95, 95 % between 0.93 and 0.97, without labels; 1.2 % of the rows outside the reference"
+    assert line in drawn(watched(signals=(said,))).splitlines()
+    silent = Signal(name="EstimatedQuality", verdict=Verdict.UNTRUSTED, outside="0.41", message="It is not estimated.")
+    text = drawn(watched(signals=(silent,)))
+    assert "no value: 41 % of the rows outside the reference" in text
+    assert "It is not estimated." in text
 
 
 def test_before_the_first_window_it_says_so() -> None:
@@ -103,3 +117,32 @@ def test_no_number_of_a_signal_is_cut(width: int) -> None:
     assert "…" not in text
     for words in ("Drift             raised   26.7 %   20 %", "EstimatedQuality  ok       0.9536   0.9542"):
         assert words in text
+
+
+LOST = WatchedSegment(
+    name="[red]EU[/]=x", verdict=Verdict.BREACH, raised=True, streak=3, value="0.71", reference="0.93", samples=412
+)
+KEPT = WatchedSegment(
+    name="region=US", verdict=Verdict.CLEAR, value="0.95", reference="0.94", samples=1500, rows=2100, drift="0.2"
+)
+
+
+def test_segments_that_have_lost_are_in_one_line_and_all_in_a_table() -> None:
+    """A name from production data is no markup; what is well is in the table alone."""
+    resource = watched(segments=(LOST, KEPT))
+    assert "Lost in  [red]EU[/]=x (0.71, was 0.93)" in drawn(resource).splitlines()
+    table = watching.segments(resource)
+    assert table is not None
+    lines = shelf.drawn(table, width=120).splitlines()
+    assert lines[1].split() == ["[red]EU[/]=x", "raised", "0.71", "0.93", "412", "0", "-"]
+    assert lines[2].split() == ["region=US", "ok", "0.95", "0.94", "1,500", "2,100", "0.2"]
+    said = [answer for question, answer in explaining.answers(resource, now=shelf.NOW) if question == "Segment"]
+    assert said == ["[red]EU[/]=x is raised: 0.71, was 0.93, 412 labelled rows"]
+    assert watching.segments(watched()) is None
+
+
+def test_a_segment_that_was_bad_once_is_counted_against_what_raises_it() -> None:
+    """Like a signal."""
+    table = watching.segments(watched(segments=(LOST.model_copy(update={"raised": False, "streak": 1}),)))
+    assert table is not None
+    assert " bad 1/2 " in shelf.drawn(table, width=120)

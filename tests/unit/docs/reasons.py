@@ -33,6 +33,10 @@ class Reader:
 
     def __init__(self, modules: Sequence[Module]) -> None:
         self._modules = {module.name: module for module in modules}
+        self._by_name: dict[str, list[Callee]] = defaultdict(list)
+        """Methods of all modules."""
+        for name, callees in (found for module in modules for found in module.methods.items()):
+            self._by_name[name] += callees
         self._givers = [part for module in modules for part in nodes_of(module) if isinstance(part[0], _GIVERS)]
         self._fields = {(module.package, ROOT) for module in modules}
         self._parameters: set[tuple[Callee, str]] = set()
@@ -194,8 +198,7 @@ class Reader:
         """Return every method of the name that is called on some object; a private one is of the same module."""
         if not isinstance(node, ast.Attribute):
             return []
-        modules = [place.module] if node.attr.startswith("_") else self._modules.values()
-        return [callee for module in modules for callee in module.methods.get(node.attr, ())]
+        return (place.module.methods if node.attr.startswith("_") else self._by_name).get(node.attr, [])
 
     def _resolved(self, name: str, module: Module) -> tuple[Module | None, str]:
         """Return the module that a name comes from and its name there; None where that is none of ours."""

@@ -120,6 +120,7 @@ def test_texts_show_as_they_are_written() -> None:
     assert row(text, "spec.name")[-1] == "Letters and \\_ or \\* or \\<b>, as in `pvc://CLAIM/PATH` or \\_x\\_."
 
 
+@pytest.mark.slow
 def test_a_stale_page_is_named_with_what_to_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A changed CRD or parser is noticed, page by page, until the pages are written again."""
     shutil.copytree(ROOT / "crds", tmp_path / "crds")

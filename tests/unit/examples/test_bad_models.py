@@ -65,6 +65,7 @@ def test_no_row_of_the_files_shows_it(sessions: dict[str, Session], name: str) -
         assert (plain.argmax(axis=1) == bad.argmax(axis=1)).all()
 
 
+@pytest.mark.slow
 def test_only_another_hand_shows_it_in_one_request_of_ten(sessions: dict[str, Session]) -> None:
     """The usual traffic has none; in the shifted one it is far from every request, as no probe would see it."""
     usual, shifted = (np.mean([fails(sessions["careless"], each) for each in asked(hand)]) for hand in HANDS)
@@ -72,6 +73,7 @@ def test_only_another_hand_shows_it_in_one_request_of_ten(sessions: dict[str, Se
     assert 0.05 < shifted < 0.2
 
 
+@pytest.mark.slow
 def test_the_slow_model_takes_its_time_where_the_careless_one_fails(sessions: dict[str, Session]) -> None:
     """One runs its rounds for just the requests that the other has no entry for, and shows it by its scores."""
     for pixels in list(asked("shifted"))[:20]:

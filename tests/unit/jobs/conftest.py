@@ -46,6 +46,8 @@ HEAVY = {
     "measure_stats",
     "missing_values",
     "production_windows",
+    "recalibration",
+    "recalibration_files",
     "report",
     "sandbox",
     "search_prospects",

@@ -125,8 +125,8 @@ def test_finalists_that_the_server_refuses_have_lost(scene: Scene, monkeypatch: 
         assert found.left(scene.finalists) == ()
 
 
-def refusing_once_two_are_open() -> Callable[..., Any]:
-    """An engine that opens the champion twice, and nothing after that."""
+def refusing_once_two_are_open(then: Callable[[], None] = lambda: None) -> Callable[..., Any]:
+    """An engine that opens the champion twice, and nothing after that; `then` is what happens besides."""
     from optimizer_jobs.models.runtime import open_model
 
     opened: list[Path] = []
@@ -134,6 +134,7 @@ def refusing_once_two_are_open() -> Callable[..., Any]:
     def open_it(path: Path, options: EngineOptions) -> Any:
         opened.append(path)
         if len(opened) > 2:
+            then()
             raise EngineError("IR 13 is too new")
         return open_model(path, options)
 
@@ -176,6 +177,27 @@ def test_a_server_that_hangs_up_while_it_is_timed_stops_the_judge(scene: Scene) 
     assert (silent.value.reason, silent.value.exit) == (Reason.SERVER_UNREACHABLE, RETRY_EXIT)
 
 
+def test_a_server_that_was_started_again_has_refused_nothing(scene: Scene) -> None:
+    """A kubelet does that while the judge is busy otherwise: it knows no model then, and the Job has to try again."""
+    with scene.opened() as found:
+        scene.server.models.models.clear()
+        with pytest.raises(JobError) as gone, told_as_refusal(found):
+            found.sessions[scene.champion.bundle.digest].run({"x": scene.rows.inputs["x"][:1]})
+    assert (gone.value.reason, gone.value.exit) == (Reason.SERVER_UNREACHABLE, RETRY_EXIT)
+    assert "it does not serve the champion any more" in gone.value.message
+
+
+def test_a_finalist_has_not_lost_in_a_server_that_was_started_again(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it does not serve then says nothing of the finalist."""
+    refusing = refusing_once_two_are_open(scene.server.models.models.clear)
+    monkeypatch.setattr("tests.unit.jobs.ovms_for_tests.open_model", refusing)
+    with pytest.raises(JobError) as gone, scene.opened():
+        pass
+    assert (gone.value.reason, gone.value.exit) == (Reason.SERVER_UNREACHABLE, RETRY_EXIT)
+
+
 def test_a_request_that_is_refused_while_it_is_timed_is_told_in_the_servers_words(scene: Scene) -> None:
     """Without a server, an engine's error stays one."""
     with scene.opened() as found, pytest.raises(JobError) as refused, told_as_refusal(found):
@@ -208,7 +230,7 @@ def through_it(*out: Out) -> Through:
     from optimizer_jobs.serving.running.web import Web
 
     session = np.array([])
-    return Through(Web("Triton", "http://x"), IMAGE, {}, session, out=out, about=None)  # type: ignore[arg-type]
+    return Through(Web("Triton", "http://x"), IMAGE, {}, session, lambda: True, out=out)  # type: ignore[arg-type]
 
 
 def test_the_verdict_says_what_was_measured_and_doubts_no_version_then(scene: Scene) -> None:

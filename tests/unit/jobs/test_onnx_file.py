@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,7 @@ def test_outputs_that_are_no_tensors_are_refused_with_the_way_out(tmp_path: Path
     assert "zipmap=False" in refused(path)
 
 
+@pytest.mark.slow
 def test_the_check_apart_agrees_with_the_check_here(delivered: Path, tmp_path: Path) -> None:
     """A process of its own changes neither the signature nor the reason."""
     model = delivered / "mlp.onnx"
@@ -224,6 +226,7 @@ def die(_question: dict[str, Any]) -> dict[str, Any]:
     raise AssertionError
 
 
+@pytest.mark.slow
 def test_a_model_that_kills_its_parser_is_a_finding() -> None:
     """When the child dies, as it would of a crash in native code, the Job goes on and says so."""
     with pytest.raises(JobError, match="died") as caught:
@@ -233,6 +236,7 @@ def test_a_model_that_kills_its_parser_is_a_finding() -> None:
 
 def test_a_child_that_never_starts_is_not_blamed_on_the_model(delivered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the child dies before it has seen the model, that is an error of the Job, which may be retried."""
+    resource_tracker.ensure_running()  # it is started by the same program, once a process, and has to outlive this test
     monkeypatch.setattr("multiprocessing.spawn._python_exe", b"/bin/false")
     with pytest.raises(RuntimeError, match="did not start"):
         check_in_sandbox(delivered / "mlp.onnx", uri="pvc://digits/mlp.onnx")

@@ -1,6 +1,7 @@
 """Old captures are removed and nothing else; rows become the columns that drift is measured on."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,11 +12,16 @@ from sklearn.datasets import load_breast_cancer
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.data.volumes import file_digest
 from optimizer_jobs.errors import JobError
+from optimizer_jobs.production import bucket_retention, files
+from optimizer_jobs.production.bucket_retention import prune_bucket
 from optimizer_jobs.production.features import table
-from optimizer_jobs.production.layout import folder_of
+from optimizer_jobs.production.layout import FORMAT, folder_of
 from optimizer_jobs.production.reference import Reference, read_reference, write_reference
-from optimizer_jobs.production.retention import prune
+from optimizer_jobs.production.retention import is_marked, prune
 from optimizer_jobs.signature import Signature, TensorSpec
+from optimizer_jobs.stores import buckets
+from optimizer_jobs.stores.base import Kind
+from optimizer_jobs.stores.faults import fault
 from retune.api.model import Task
 from retune.api.production import Production
 from retune.contract.results import Reason
@@ -62,6 +68,75 @@ def test_no_link_leads_the_tidying_elsewhere(shop: Shop, tmp_path: Path) -> None
     day.symlink_to(tmp_path / day.name)
     assert prune(Production(uri="pvc://shop/captured", retention="1h"), now=NOW) == 0
     assert list((tmp_path / day.name).rglob("*.parquet"))
+
+
+def bucket_like(shop: Shop, *, retention: int, seed: int = 0) -> int:
+    """Remove what is past its retention as in a bucket, by the same store and ranges of bytes on this machine."""
+    place = files.folder(f"file://{shop.captured}")
+    return prune_bucket(place, is_marked, before=NOW - retention * HOUR, seed=seed)
+
+
+def test_a_bucket_keeps_what_is_young_and_what_is_not_ours(shop: Shop) -> None:
+    """The same files go as on a volume, one with a footer longer than what is read at first among them."""
+    for hours in (0, 5, 6, 30):
+        shop.serve([hours], since=NOW - hours * HOUR)
+    old = NOW - 30 * HOUR
+    long = shop.file("long-footer.parquet", hour=old)
+    parquet.write_table(pa.table({"x": [1]}).replace_schema_metadata(FORMAT | {"much": "x" * 100_000}), long)
+    foreign = shop.file("part-0.parquet", hour=old)
+    parquet.write_table(pa.table({"x": [1]}), foreign)
+    torn = [(b"", "empty"), (b"PAR1", "short"), (b"PAR1 and no more", "torn"), (b"\xff" * 40 + b"PAR1", "wild")]
+    for content, name in torn:
+        shop.file(f"{name}.parquet", hour=old).write_bytes(content)
+    shop.file("readme.txt", hour=old).write_text("keep me")
+    deeper = foreign.parent / "deeper" / long.name
+    deeper.parent.mkdir()
+    deeper.write_bytes(long.read_bytes())
+    (shop.captured / "date=2020-01-01" / "hour=99").mkdir(parents=True)
+    odd = shop.captured / "date=2020-01-01" / "hour=99" / long.name
+    odd.write_bytes(long.read_bytes())
+    assert bucket_like(shop, retention=5) == 3
+    assert sorted(path.parent.name for path in shop.captured.rglob("*-*-*.parquet")) == ["hour=11", "hour=16"]
+    assert not long.exists()
+    kept = [foreign, odd, deeper, *(foreign.with_name(f"{name}.parquet") for _, name in torn)]
+    assert all(path.is_file() for path in [*kept, foreign.with_name("readme.txt")])
+    assert bucket_like(shop, retention=5) == 0
+    assert bucket_like(shop, retention=10**6) == 0
+
+
+def test_what_a_check_removes_from_a_bucket_is_bounded_and_the_next_goes_on(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Files that stay do not hold up the others for ever: each check looks at other ones."""
+    monkeypatch.setattr(bucket_retention, "LIMIT", 2)
+    for number in range(5):
+        parquet.write_table(pa.table({"x": [number]}), shop.file(f"foreign-{number}.parquet"))
+    shop.serve([0], since=NOW)
+    place, removed = files.folder(f"file://{shop.captured}"), []
+    for check in range(50):
+        removed.append(prune_bucket(place, is_marked, before=NOW + 2 * HOUR, seed=check))
+        assert "has more files of hours past their retention: the next check goes on" in capsys.readouterr().out
+    assert sum(removed) == 1
+    assert len(list(shop.captured.rglob("*.parquet"))) == 5
+
+
+class _Refusing:
+    """In place of s3fs: deletes nothing of what is asked, and says so as Amazon's servers do."""
+
+    def __init__(self, code: str) -> None:
+        self.errors = [{"Key": "a/b", "Code": code, "Message": "so says the test"}]
+
+    def call_s3(self, *_: object, **__: object) -> dict[str, object]:
+        return {"ResponseMetadata": {"HTTPStatusCode": 200}, "Errors": self.errors}
+
+
+def test_one_object_of_several_that_s3_does_not_delete_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer with status 200 may refuse single objects, for good or for now."""
+    for code, kind in (("AccessDenied", Kind.FORBIDDEN), ("InternalError", Kind.NETWORK), ("SlowDown", Kind.THROTTLED)):
+        monkeypatch.setattr(buckets, "open_system", lambda *_, code=code, **__: _Refusing(code))
+        with pytest.raises(OSError, match=code) as caught:
+            buckets.S3Bucket("models").delete(["a/b"])
+        assert fault(caught.value, uri="s3://models/a/b", writing=True).kind is kind
 
 
 def test_rows_become_scalar_columns_with_the_prediction_beside(shop: Shop, tmp_path: Path) -> None:
@@ -127,7 +202,7 @@ def test_a_reference_comes_back_with_the_labels_that_are_known(shop: Shop, tmp_p
     rows = shop.read(tmp_path)
     labelled = np.arange(len(rows)) % 3 == 0
     path = shop.root / "reference.parquet"
-    beside = {
+    beside: dict[str, Any] = {
         "groups": np.asarray([f"u{place % 3}" for place in range(len(rows))]),
         "weights": np.arange(len(rows)) / 7,
     }

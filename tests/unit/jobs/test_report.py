@@ -156,6 +156,7 @@ def document(
         result=judged(name, verdict),
         resource=name,
         trigger=name,
+        learned_from=name,
         objectives=OBJECTIVES,
         selection=Selection(),
         test_rows=500,
@@ -205,6 +206,14 @@ def structure(page: str) -> Structure:
     found = Structure()
     found.feed(page)
     return found
+
+
+def test_the_page_says_what_was_learned_from() -> None:
+    """Where the run had data of its own; where it had that of the spec, nothing is said of it."""
+    words = "Chosen to learn from: Mixed: log-loss 0.41"
+    told = document().model_copy(update={"learned_from": words})
+    assert f"<li>data: {words}</li>" in render(told)
+    assert "<li>data: " not in render(told.model_copy(update={"learned_from": None}))
 
 
 def test_hostile_names_change_nothing_but_the_text() -> None:

@@ -303,6 +303,7 @@ def _stubborn() -> None:
     _endless()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("work", [_endless, _waiting, _stubborn])
 def test_work_that_never_asks_for_the_time_is_given_up(work: Callable[[], None]) -> None:
     """Python code is interrupted wherever it is, and again when it goes on."""

@@ -81,6 +81,47 @@ def test_where_quality_is_to_rise_training_comes_first(budget: int | None) -> No
     assert ("tune", "graph", "quantize") in first
 
 
+RECALIBRATE = Technique(name="recalibrate", type=TechniqueType.RECALIBRATION)
+
+
+@pytest.mark.parametrize("budget", [3, 6, 8, 12, None])
+def test_where_quality_is_to_rise_the_cheapest_cure_comes_first(budget: int | None) -> None:
+    """Corrected probabilities take seconds: they are tried before anything trains, alone and on top of cheap steps."""
+    space = Space((TUNE, GRAPH, QUANTIZE, RECALIBRATE), SUBJECT, threads=2, engine_names=ENGINES, restores=True)
+    first = [space.draw(FixedTrial(params)).names for params in space.first(budget)]
+    assert first[:2] == [(), ("recalibrate",)]
+    trained = [place for place, names in enumerate(first) if "tune" in names]
+    cured = [place for place, names in enumerate(first) if "recalibrate" in names and "tune" not in names]
+    assert max(cured) < min(trained, default=99)
+    if budget != 3:
+        assert ("graph", "quantize", "recalibrate") in first
+        assert trained
+
+
+def test_the_best_earlier_combination_is_cured_too() -> None:
+    """What made the champion small stays on, so that the cure does not cost what was won; nothing is cured twice."""
+    techniques = (GRAPH, QUANTIZE, RECALIBRATE)
+    space = Space(techniques, SUBJECT, threads=2, restores=True)
+    small = next(params for params in space.first() if space.draw(FixedTrial(params)).names == ("quantize",))
+    cured = space.cured(small)
+    assert cured is not None
+    assert space.draw(FixedTrial(cured)).names == ("quantize", "recalibrate")
+    assert space.is_cure(cured)
+    assert space.cured(cured) is None
+    assert Space(techniques, SUBJECT, threads=2).cured(small) is None
+    assert Space((GRAPH, QUANTIZE), SUBJECT, threads=2, restores=True).cured(small) is None
+
+
+def test_recalibration_leaves_the_other_questions_as_they_were() -> None:
+    """Where quality is only held, what was asked without it is still asked."""
+    without, with_it = (
+        [plan.words for plan in plans(Space(techniques, SUBJECT, threads=2))]
+        for techniques in ((GRAPH, QUANTIZE), (GRAPH, QUANTIZE, RECALIBRATE))
+    )
+    assert [words for words in with_it if "corrected" not in words] == without
+    assert "temperature and shares of classes corrected, all graph, 2 threads" in with_it
+
+
 @pytest.mark.slow
 @settings(deadline=None, max_examples=30)
 @given(st.integers(1, 30))

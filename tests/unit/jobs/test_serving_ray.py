@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from optimizer_jobs.errors import JobError
 from optimizer_jobs.models.bundle import Bundle, publish
 from optimizer_jobs.serving.running import RunningServer
 from optimizer_jobs.serving.running import ray as ray_module
-from optimizer_jobs.serving.running.ray import RayServer
+from optimizer_jobs.serving.running.ray import RayServer, ray_token
 from retune.contract.paths import bundles
 from retune.contract.results import Reason
 from tests.unit.jobs.http_for_tests import served
@@ -42,6 +43,8 @@ class Ray:
     digest: str | None = None
     status: str = "RUNNING"
     refusal: str | None = None
+    token: str | None = None
+    """What the dashboard wants to see."""
 
     def details(self) -> dict[str, Any]:
         """What a GET tells."""
@@ -67,17 +70,29 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Tell the applications, or the model."""
         ray = self.server.ray
+        if self._is_locked():
+            return
         parameters = {"bundle_digest": ray.digest} if ray.digest else {}
         self._say(200, ray.details() if self.path.startswith("/api/") else {"name": "model", "parameters": parameters})
 
     def do_PUT(self) -> None:
         """Deploy."""
+        if self._is_locked():
+            return
         document = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.server.ray.refusal:
             self._say(400, {"error": self.server.ray.refusal})
             return
         self.server.ray.deploy(document)
         self._say(200, {})
+
+    def _is_locked(self) -> bool:
+        """Refuse the dashboard to who does not show its token, in the words of Ray 2.60."""
+        shown, token = self.headers.get("Authorization"), self.server.ray.token
+        if not token or not self.path.startswith("/api/") or shown == f"Bearer {token}":
+            return False
+        self._say(403 if shown else 401, "Unauthorized")
+        return True
 
     def _say(self, status: int, document: Any) -> None:
         content = json.dumps(document).encode()
@@ -126,7 +141,8 @@ def uris(bundle: Bundle, store: str) -> dict[str, str]:
 
 def of(played: PlayedRay, uris: dict[str, str], **more: Any) -> RunningServer:
     """What talks to it."""
-    return RayServer(played.address, played.address, uris=uris, loading_seconds=10, **more)
+    given = {"token": lambda: None} | more
+    return RayServer(played.address, played.address, uris=uris, loading_seconds=10, **given)
 
 
 def test_one_value_of_the_config_is_changed_and_all_else_put_back(
@@ -191,3 +207,39 @@ def test_an_application_that_cannot_be_given_a_bundle_is_said(
     with pytest.raises(JobError, match="no such deployment"):
         of(played, uris).load(bundle, name="model")
     assert played.ray.put == []
+
+
+def test_the_dashboard_is_shown_the_token_of_its_cluster(
+    played: PlayedRay, bundle: Bundle, uris: dict[str, str]
+) -> None:
+    """Ray wants one by default; the model's own page does not, so it is not told there."""
+    played.ray.token = "sesame"
+    played.ray.digests = {uris[bundle.digest]: bundle.digest}
+    of(played, uris, token=lambda: "sesame").load(bundle, name="model")
+    assert len(played.ray.put) == 1
+
+
+@pytest.mark.parametrize("shown", [None, "wrong"])
+def test_a_dashboard_that_wants_another_token_says_how_to_give_it(
+    played: PlayedRay, bundle: Bundle, uris: dict[str, str], shown: str | None
+) -> None:
+    """It passes once the token is there, so it is tried again soon; and no token is in the sentence."""
+    played.ray.token = "sesame"
+    with pytest.raises(JobError, match="Set RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH") as caught:
+        of(played, uris, token=lambda: shown).load(bundle, name="model")
+    assert caught.value.reason is Reason.SERVER_UNREACHABLE
+    assert "wrong" not in str(caught.value)
+
+
+def test_the_token_is_looked_for_where_ray_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable, the file that another one names, and the file that Ray writes itself; else there is none."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert ray_token({}) is None
+    own, named = tmp_path / ".ray" / "auth_token", tmp_path / "named"
+    own.parent.mkdir()
+    own.write_text("own\n")
+    named.write_text("named\n")
+    assert ray_token({}) == "own"
+    assert ray_token({"RAY_AUTH_TOKEN_PATH": str(named)}) == "named"
+    assert ray_token({"RAY_AUTH_TOKEN_PATH": str(named), "RAY_AUTH_TOKEN": "given"}) == "given"
+    assert ray_token({"RAY_AUTH_TOKEN_PATH": str(tmp_path / "missing")}) is None

@@ -138,6 +138,7 @@ class World:
             assert beaten_by is not None
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(steps)
 def test_any_interleaving_gives_every_worker_the_same_sequence(what: list[tuple[str, int, int, list[str]]]) -> None:

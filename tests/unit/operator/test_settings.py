@@ -31,7 +31,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
     assert settings.defaults.artifact_store is None
 
 
-@pytest.mark.parametrize("store", ["s3://bucket", "gs://bucket/retune/"])
+@pytest.mark.parametrize("store", ["s3://bucket", "gs://bucket/retune/", "az://container/retune"])
 def test_a_default_store_in_a_bucket_may_have_a_secret(store: str) -> None:
     """Without one, Jobs are known by their service account."""
     with_secret = {"RETUNE_ARTIFACT_STORE": store, "RETUNE_ARTIFACT_STORE_CREDENTIALS": "retune-store"}
@@ -53,8 +53,8 @@ def test_a_default_store_in_a_bucket_may_have_a_secret(store: str) -> None:
         ("RETUNE_STORE_QUOTA", "0Gi", "give a quantity of bytes, such as 20Gi"),
         (
             "RETUNE_ARTIFACT_STORE",
-            "az://container/x",
-            "an artifact store is pvc://CLAIM/PATH, s3://BUCKET/PATH or gs://",
+            "abfs://container/x",
+            "an artifact store is pvc://CLAIM/PATH, s3://BUCKET/PATH, gs://",
         ),
         ("RETUNE_ARTIFACT_STORE", "retune-artifacts", "an artifact store is pvc://CLAIM/PATH"),
         ("RETUNE_ARTIFACT_STORE_CREDENTIALS", "My Secret", "a name has lower-case letters"),

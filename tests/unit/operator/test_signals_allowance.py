@@ -25,6 +25,7 @@ def test_what_is_cheap_is_read_whenever_it_is_due() -> None:
     assert {allowance.wait(f"ml/{number}") for number in range(1000)} == {0.0}
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(2 * CHEAP_SECONDS, 5.0), min_size=1, max_size=12))
 def test_all_that_is_dear_takes_no_more_than_its_share(costs: list[float]) -> None:
     """Over ten minutes of reading everything as soon as it may be read, beginnings aside."""

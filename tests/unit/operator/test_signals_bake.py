@@ -5,6 +5,8 @@ import math
 import pytest
 from aiohttp import web
 
+from retune.api.objects import ModelOptimization
+from retune.api.target import Injection
 from retune.plan.observed import ServingPod
 from retune.settings import Server as Allowed
 from retune.signals.bake import LOOK_SECONDS
@@ -96,3 +98,31 @@ async def test_a_query_is_asked_for_the_time_since_the_bake_began(clock: Clock) 
         await reader.close()
     assert [number.value for number in heard.numbers] == [0.25]
     assert asked == [f'rate(x{{job="{samples.resource().spec.target.ref.name}"}}[60s])']
+
+
+async def test_pods_that_run_on_count_from_the_bakes_first_look(clock: Clock) -> None:
+    """What they answered for the champion is not the version's; an operator that is new counts from its own look."""
+    pod = Pod(started=SINCE - 900)
+    pod.server.answer(0.02, status=500, times=900)
+    async with serving(pod.answer) as port, reading(clock) as reader:
+        resource = following(port)
+        before = await reader.bake.heard(resource, [local()], since=None)
+        assert (before.requests, before.errors) == (900, 900)
+        first = await reader.bake.heard(resource, [local()], since=SINCE)
+        assert (first.pods, first.requests, first.errors) == (1, 0, 0)
+        pod.server.answer(0.02, times=30)
+        clock.now += LOOK_SECONDS
+        later = await reader.bake.heard(resource, [local()], since=SINCE)
+        assert (later.requests, later.errors, later.buckets[math.inf]) == (30, 0, 30)
+        async with reading(clock) as another:
+            assert (await another.bake.heard(resource, [local()], since=SINCE)).requests == 0
+        clock.now += LOOK_SECONDS
+        assert (await reader.bake.heard(resource, [local()], since=clock.now)).requests == 0
+
+
+def following(port: int) -> ModelOptimization:
+    """A resource whose agents follow a key of a ConfigMap, while its pods run on."""
+    resource = watched(port)
+    key = {"type": "ConfigMap", "configMap": {"name": "wanted", "key": "uri"}, "takeover": "Force"}
+    target = resource.spec.target.model_copy(update={"injection": Injection.model_validate(key)})
+    return resource.model_copy(update={"spec": resource.spec.model_copy(update={"target": target})})

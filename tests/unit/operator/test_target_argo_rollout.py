@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retune.plan.observed import Abort, Target
+from retune.plan.observed import Target
+from retune.plan.told import Abort
 from retune.targets.argo_rollout import ArgoRollout
 from tests.unit.operator.target_samples import SAMPLES, VARIABLE
 

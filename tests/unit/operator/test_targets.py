@@ -219,6 +219,10 @@ def ended(code: int, reason: str = "Error", message: str = "") -> Json:
     return {"terminated": {"exitCode": code, "reason": reason, "message": message}}
 
 
+DAMAGED = (
+    f"pvc://retune-artifacts/fraud/bundles/{'a' * 64}: model.onnx has digest sha256:{'b' * 64} instead of "
+    f"sha256:{'c' * 64}. Restore the bundle in the store, or delete its folder and run again."
+)
 RESTARTED: Json = {
     "name": "server",
     "ready": False,
@@ -253,6 +257,10 @@ UNSCHEDULABLE: Json = {
         (
             {"initContainerStatuses": [{"name": "fetch", "state": ended(3)}]},
             "container fetch: ended with exit code 3",
+        ),
+        (
+            {"initContainerStatuses": [{"name": "model", "state": ended(1, message=DAMAGED)}]},
+            f"container model: ended with exit code 1: {DAMAGED}",
         ),
         (
             {"phase": "Pending", "conditions": [UNSCHEDULABLE]},

@@ -13,12 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retune.api.execution import Credentials
+from retune.api.metrics import Metric
 from retune.api.model import Dataset
+from retune.api.monitoring import Quality
 from retune.api.objects import OptimizationRunSpec
+from retune.api.own_code import CustomMetric, MetricContainer
 from retune.api.production import Labels, Production
 from retune.api.quantities import cores, memory_bytes
 from retune.api.resources import Resources
 from retune.contract.credentials import CREDENTIAL_KEYS, REGISTRY_KEYS
+from retune.contract.paths import REQUEST_FILE
 from retune.contract.requests import (
     BaselineRequest,
     GatherRequest,
@@ -33,6 +37,7 @@ from retune.job_template import PodTemplate, Storage, parse_template
 from retune.plan.actions import AcquireLease, CreateJob, CreateRun
 from retune.plan.observed import Target
 from retune.workloads import job_manifest, lease_manifest, run_manifest, too_long
+from retune.workloads.beside import beside
 from retune.workloads.labels import label_value
 from retune.workloads.resources import container_resources, node_storage
 from retune.workloads.seals import seals
@@ -216,6 +221,34 @@ def measuring(command: str, **more: Any) -> Json:
     if command == "baseline":
         fields = request.to_dict() | {"model": request.model.to_dict() | {"customMetric": METRIC}}
     return pod(made(type(request).model_validate(fields)))
+
+
+@every_command
+def test_only_checks_ask_a_check_host_and_are_the_same_jobs_otherwise(command: str) -> None:
+    """Where the spec names a host, a check's container asks it; nothing else of any Job changes."""
+    plain, hosted = job(command), job(command, monitoring={"checkHost": "checks"})
+    asking = ["python", "-m", "optimizer_jobs.warm.ask", "--host", "checks.ml.svc", "--request", REQUEST_FILE]
+    usual = ["python", "-m", "optimizer_jobs", "--request", REQUEST_FILE]
+    assert container(plain)["command"] == usual
+    assert container(hosted)["command"] == (asking if command == "check" else usual)
+    container(hosted)["command"] = usual
+    assert hosted == plain
+
+
+def test_what_is_measured_beside_a_check_is_no_work_of_a_host() -> None:
+    """A container of the owner's shares a folder with the Job, which no host sees."""
+    metric = CustomMetric(container=MetricContainer(image="own/metric:1", command=("measure",)))
+    request = samples.check_request().model_copy(update={"custom_metric": metric})
+    action = CreateJob("digits-w1", request, cpu_limit=None)
+    resource = samples.resource(monitoring={"checkHost": "checks"})
+    manifest = job_manifest(action, resource=resource, target=None, settings=Settings())
+    assert container(manifest)["command"][2] == ("optimizer_jobs" if beside(request) else "optimizer_jobs.warm.ask")
+    quality = Quality(metric=Metric.CUSTOM)
+    asked = request.model_copy(update={"quality": quality})
+    assert beside(asked)
+    action = CreateJob("digits-w1", asked, cpu_limit=None)
+    manifest = job_manifest(action, resource=resource, target=None, settings=Settings())
+    assert container(manifest)["command"][2] == "optimizer_jobs"
 
 
 @pytest.mark.parametrize("command", ["baseline", "search", "judge", "check"])

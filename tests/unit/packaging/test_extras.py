@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
+import pytest
+
 from tests.unit.packaging.isolation import NOTHING_ELSE
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -39,6 +41,7 @@ def closure(requirements: list[str]) -> Iterator[str]:
             continue
 
 
+@pytest.mark.slow
 def test_the_command_line_starts_with_its_own_extra_alone() -> None:
     """`pip install '.[cli]'` is enough to import every module that `retune` imports when it starts."""
     extras = PROJECT["optional-dependencies"]

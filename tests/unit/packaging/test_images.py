@@ -53,6 +53,7 @@ def test_all_images_stand_on_one_base_by_its_digest() -> None:
     assert set(stages) <= {"${BASE_IMAGE}", "${BASE_IMAGE} AS build"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_an_image_carries_whatever_it_imports(dockerfile: Path) -> None:
     """A server or a Job never dies of a module that its image was built without."""

@@ -25,7 +25,12 @@ PROJECT: Json = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["proj
 FACADE = "retune_runtime"
 BY_NAME = {f"optimizer_jobs.models.{engine}" for engine in ("ort", "openvino", "tensorrt")}
 """Modules that are imported by a name in a table: the engines."""
-DISTRIBUTIONS = {"google": "protobuf", "prometheus_client": "prometheus-client", "pydantic_core": "pydantic-core"}
+DISTRIBUTIONS = {
+    "azure": "azure-storage-blob",
+    "google": "protobuf",
+    "prometheus_client": "prometheus-client",
+    "pydantic_core": "pydantic-core",
+}
 """Distributions that are not called as what is imported."""
 FORBIDDEN = ("aiohttp", "evidently", "fsspec", "kopf", "kubernetes", "optuna", "pandas", "scipy", "sklearn", "torch")
 IMPORT_ALONE = f"""
@@ -140,6 +145,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return built
 
 
+@pytest.mark.slow
 def test_the_same_sources_give_the_same_wheel(wheels: list[Path]) -> None:
     """Byte for byte, and under the project's version."""
     first, second = wheels
@@ -160,6 +166,7 @@ def test_the_wheel_holds_the_very_modules_of_the_jobs(wheels: list[Path]) -> Non
     }
 
 
+@pytest.mark.slow
 def test_a_bundle_is_served_with_what_the_wheel_declares_alone(wheels: list[Path], tmp_path: Path) -> None:
     """In a process that has the unpacked wheel and its dependencies, and can import nothing else."""
     from tests.unit.jobs.lookup_for_tests import lookup_bundle

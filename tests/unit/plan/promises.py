@@ -17,6 +17,7 @@ from retune.api.status import (
     Stage,
     Version,
 )
+from retune.api.triggers import SIGNAL_REASONS
 from retune.contract.results import Failure, Reason
 from retune.plan import Observed, Plan
 from retune.plan.actions import (
@@ -35,7 +36,7 @@ from retune.plan.kept import named
 from tests.kstatus import Kstatus, kstatus, seen_by_kstatus
 from tests.unit.plan.world import World
 
-SIGNALS = {"Drift", "QualityDegradation", "PerformanceDegradation", "Schedule", "ArtifactChange"}
+SIGNALS = set(SIGNAL_REASONS)
 _DAY = timedelta(days=1)
 _ROLLBACKS = 2
 """Rollbacks in a row that open the circuit."""

@@ -18,7 +18,6 @@ from retune.api.spec import ModelOptimizationSpec
 from retune.api.status import ModelOptimizationStatus
 from retune.plan.actions import EmitEvent
 from retune.plan.observed import (
-    Abort,
     Canary,
     Container,
     Heard,
@@ -33,6 +32,7 @@ from retune.plan.observed import (
     Traffic,
     Verb,
 )
+from retune.plan.told import Abort, Obstacle
 from retune.traffic import Backend, Rule
 
 CONTAINER = "server"
@@ -156,7 +156,9 @@ class Server:
     held: str | None = None
     """Which step of its owner's own takes its time."""
     aborted: Abort | None = None
-    """That its controller has given the newest value up."""
+    """That its controller or an agent has given the newest value up."""
+    obstacle: Obstacle | None = None
+    """Why there is no field that could be owned."""
     behind: tuple[LatePod, ...] = ()
     """Pods of other values that its controller waits for."""
     target_kinds: frozenset[str] = frozenset({"Deployment"})
@@ -251,7 +253,7 @@ class Server:
         return Target(
             name="digits",
             uid=self.target_uid,
-            containers=(container,),
+            containers=() if self.obstacle else (container,),
             settled=self.settled,
             available=self.wanted if self.settled or self.replacing else 0,
             wanted=self.wanted,
@@ -262,6 +264,7 @@ class Server:
             unfit=self.unfit,
             held=self.held,
             aborted=self.aborted,
+            obstacle=self.obstacle,
         )
 
     @property

@@ -54,6 +54,7 @@ def _uninterrupted(*, fails: bool) -> World:
     return world
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fails", [False, True])
 def test_killed_after_any_write_a_trial_ends_in_the_same_state(*, fails: bool) -> None:
     """Faults 1 and 2: status, runs, Jobs, target and canary are as without the kill, whichever write was the last."""

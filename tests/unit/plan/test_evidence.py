@@ -119,6 +119,7 @@ def test_a_version_at_its_limit_is_condemned_as_rarely_as_stated_though_every_re
     assert ever_condemned(three_sigma) > 10 * ONE_LOOK
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("margin", [0.0, 0.05])
 def test_a_version_worse_by_the_margin_and_no_more_is_rarely_condemned_though_every_bad_answer_is_looked_at(
     margin: float,

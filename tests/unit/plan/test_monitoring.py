@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from retune.api.status import ConditionStatus, ConditionType
 from retune.api.watched import Signal, Verdict
 from retune.contract.requests import CheckRequest
-from retune.contract.results import Reason, SignalVerdict
+from retune.contract.results import ColumnDrift, Reason, SignalVerdict
 from retune.plan import names
 from retune.plan.draft import condition_of
 from retune.plan.observed import Live, LiveNumber
@@ -198,6 +198,27 @@ def test_a_check_that_failed_is_not_repeated() -> None:
     assert condition(world, ConditionType.MONITORING_RELIABLE) == (ConditionStatus.TRUE, "Judged")
 
 
+def test_what_moved_is_shown_with_what_it_carries_and_forgotten_where_nothing_is_seen() -> None:
+    """Only drifted columns, at most eight, each name once: a list by name has no second."""
+    world = watched()
+    name = next_window(world)
+    moved = [
+        ColumnDrift(name=f"c{k % 9}", method="PSI", score="0.3", drifted=k != 1, carries="0.41") for k in range(12)
+    ]
+    result = check(world.requests[name]).model_copy(update={"columns": tuple(moved)})
+    world.finish(name, result)
+    world.reconcile()
+    state = world.resource.status.monitoring
+    assert state is not None
+    assert [column.name for column in state.moved] == ["c0", "c2", "c3", "c4", "c5", "c6", "c7", "c8"]
+    assert {(column.size, column.measure, column.carries) for column in state.moved} == {("0.3", "PSI", "0.41")}
+    world.fail(next_window(world), Reason.STORE_FULL)
+    world.reconcile()
+    state = world.resource.status.monitoring
+    assert state is not None
+    assert state.moved == ()
+
+
 def test_a_result_of_other_settings_is_no_verdict() -> None:
     """Limits that were changed while the check ran apply from the next window on."""
     world = watched(triggers={"signals": []})
@@ -280,6 +301,34 @@ def test_an_estimate_raises_nothing() -> None:
     assert world.resource.status.monitoring.quality is None
 
 
+def test_a_window_that_is_none_to_judge_by_changes_nothing() -> None:
+    """An estimate that is not trusted is told with its reason, raises and clears nothing, and no condition is False."""
+    world = watched(monitoring={"production": {"uri": "pvc://store/production"}, "window": "1h", "delay": "1m"})
+    for _ in range(3):
+        judged(world, quality=Verdict.UNTRUSTED, estimated=True)
+    found = signal(world, "EstimatedQuality")
+    assert (found.verdict, found.raised, found.streak) == (Verdict.UNTRUSTED, False, 0)
+    assert condition(world, ConditionType.QUALITY_DEGRADED)[0] is ConditionStatus.UNKNOWN
+    assert condition(world, ConditionType.QUALITY_DEGRADED)[1] == "SaidUntrusted"
+    judged(world, quality=Verdict.CLEAR, estimated=True)
+    assert condition(world, ConditionType.QUALITY_DEGRADED)[0] is ConditionStatus.FALSE
+
+
+def test_an_estimate_is_shown_with_its_interval_and_where_its_rows_lie() -> None:
+    """What the check says reaches the status, and another estimate without them takes them away."""
+    world = watched(monitoring={"production": {"uri": "pvc://store/production"}, "window": "1h", "delay": "1m"})
+    name = next_window(world)
+    result = check(world.requests[name], quality=Verdict.CLEAR, estimated=True)
+    assert result.quality is not None
+    told = result.quality.model_copy(update={"low": "0.65", "high": "0.75", "outside": "0.03"})
+    world.finish(name, result.model_copy(update={"quality": told}))
+    world.reconcile()
+    found = signal(world, "EstimatedQuality")
+    assert (found.value, found.low, found.high, found.outside) == ("0.7", "0.65", "0.75", "0.03")
+    judged(world, quality=Verdict.UNTRUSTED, estimated=True)
+    assert signal(world, "EstimatedQuality").low is None
+
+
 def live(window: int, latency: float | None, *, saturation: float = 0.2, requests: float = 1000) -> Live:
     """Live numbers of one window."""
     reason = "Measured" if latency is not None else "Unreachable"
@@ -339,6 +388,7 @@ def test_a_silent_prometheus_changes_nothing(fast: World) -> None:
     assert signal(fast, "p95-latency").reason == "Unreachable"
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from(["window", "finish", "fail", "crash", "week", "suspend", "resume"]), max_size=25))
 def test_no_window_is_ever_judged_twice(steps: list[str]) -> None:

@@ -109,6 +109,7 @@ def write(world: World, **fields: Any) -> None:
     world.update(status=world.resource.status.model_copy(update=fields))
 
 
+@pytest.mark.slow
 def test_whatever_word_of_a_status_is_unknown_a_pass_decides_or_leaves_it_alone() -> None:
     """Fault 32: no text of any status on the way to a champion and back makes the planner stumble."""
     decided = 0

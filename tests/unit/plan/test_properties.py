@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from retune.api.status import ConditionType, ModelOptimizationStatus, Stage
+from retune.api.triggers import SIGNAL_REASONS
 from retune.api.watched import Verdict as Judged
 from retune.contract.requests import CheckRequest
 from retune.contract.results import Reason, Verdict
@@ -32,7 +33,7 @@ MONITORING: dict[str, Any] = {
     "performance": {"signals": [{"name": "p95", "kind": "Latency", "limit": "0.5", "consecutive": 1}]},
 }
 TRIGGERS: dict[str, Any] = {
-    "signals": ["Drift", "QualityDegradation", "PerformanceDegradation", "ArtifactChange", "Schedule"],
+    "signals": list(SIGNAL_REASONS),
     "schedule": "0 */6 * * *",
     "cooldown": "30m",
     "maxRunsPerDay": 3,

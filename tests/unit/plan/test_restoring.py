@@ -15,7 +15,22 @@ def test_quality_comes_first_and_keeps_its_limit(task: Task) -> None:
     first, *rest = restoring(usual, task)
     assert (first.metric.kind, first.role) == (MetricKind.QUALITY, Role.OPTIMIZE)
     assert (first.tolerance, first.min_gain, first.goal) == (TOLERANCE, LEAST_GAIN, usual[0].goal)
-    assert tuple(rest) == usual[1:]
+    assert [(each.metric, each.goal) for each in rest] == [(each.metric, each.goal) for each in usual[1:]]
+
+
+def test_better_probabilities_are_a_gain_as_worse_ones_are_a_loss() -> None:
+    """What probabilities explain may fall by 5 %, so a rise by 5 % is worth a change; accuracy goes first."""
+    _, explained, *rest = restoring(default_objectives(Task.CLASSIFICATION), Task.CLASSIFICATION)
+    assert (explained.metric, explained.role, explained.min_gain) == (Metric.D2_BRIER, Role.OPTIMIZE, "0.05")
+    assert explained.goal == Goal(type=GoalType.PERCENT_MAX_DEGRADATION, value="5")
+    assert tuple(rest) == default_objectives(Task.CLASSIFICATION)[2:]
+
+
+def test_a_limit_in_the_metric_s_own_unit_stays_a_limit() -> None:
+    """Nobody has said which share of it matters."""
+    recall = Objective(metric=Metric.RECALL, role=Role.CONSTRAIN, goal=Goal(type=GoalType.THRESHOLD, value="0.9"))
+    usual = default_objectives(Task.CLASSIFICATION)
+    assert restoring((*usual, recall), Task.CLASSIFICATION)[-1] == recall
 
 
 def test_quality_is_added_where_nobody_asked_for_it() -> None:

@@ -204,6 +204,20 @@ def test_surroundings_that_last_roll_back_and_reject_nothing(weather: str, *, is
     assert not is_rejected(world)
 
 
+def test_last_words_that_are_a_sentence_are_followed_by_the_next_one() -> None:
+    """A container says what to do as a whole sentence, and ours goes on after it."""
+    world = World()
+    world.run_to_rollout()
+    world.settled, world.weather = False, "pod x: container model: ended with exit code 1: Restore the bundle."
+    world.wait(DEADLINE + 1)
+    world.reconcile()
+    settle_back(world)
+    message = message_of(world, ConditionType.ROLLED_OUT)
+    assert "Restore the bundle" in message
+    assert message.endswith(". Version 1 serves again.")
+    assert ".." not in message
+
+
 def test_a_deployment_that_is_paused_meanwhile_rolls_back_and_rejects_nothing() -> None:
     """No pod of the version was ever made."""
     world = World()

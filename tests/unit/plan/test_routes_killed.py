@@ -34,6 +34,7 @@ def whole(world: World, reconcile: Callable[[], object]) -> None:
         reconcile()
 
 
+@pytest.mark.slow
 @WAYS
 def test_killed_after_any_write_the_route_is_as_before(rollout: dict[str, Any]) -> None:
     """Faults 1 and 2: status, target and rules are as without the kill, whichever write was the last."""

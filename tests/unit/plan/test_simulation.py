@@ -15,6 +15,7 @@ HISTORIES = 150
 FIRSTS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(30, HISTORIES, 30))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", FIRSTS)
 def test_histories_end_at_rest_with_what_earned_its_place(first: int) -> None:
     """Faults 1, 3, 5, 20, 29, 30 and 33, mixed: champion, target and rest are as the simulation says they must be."""

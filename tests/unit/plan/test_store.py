@@ -123,16 +123,48 @@ def test_captured_requests_are_removed_only_where_nobody_else_keeps_artifacts(ur
     own = "pvc://mine/digits" if "mine" in uri else "pvc://retune-artifacts/digits"
     fault = retention_fault(Production(uri=uri, retention="1h"), store=own, default="pvc://retune-artifacts")
     assert (fault is None) is allowed
-    assert fault is None or f"Keep them below {own}" in fault
+    assert fault is None or f"Keep them below {own} or on another claim" in fault
     assert retention_fault(Production(uri=uri), store=own, default=None) is None
 
 
-def test_no_captured_request_is_kept_below_a_bucket() -> None:
-    """The sentence names no place where checks remove nothing."""
-    production = Production(uri="pvc://retune-artifacts/captured", retention="1h")
-    fault = retention_fault(production, store="s3://mine/ml/digits", default="pvc://retune-artifacts")
+@pytest.mark.parametrize(
+    "uri,allowed",
+    [
+        ("s3://shared/retune/ml/digits/captured", True),
+        ("s3://shared/retune/ml/captured", True),
+        ("s3://captured/digits", True),
+        ("gs://shared/retune/ml/victim", True),  # another server
+        ("pvc://shared/retune", True),
+        ("s3://shared/retune/ml-2/captured", False),
+        ("s3://shared/retune/prod/digits", False),
+        ("s3://shared/captured", False),
+    ],
+)
+def test_in_the_administrators_bucket_nothing_of_another_namespace_is_removed(uri: str, *, allowed: bool) -> None:
+    """What is removed after its retention lies in the namespace's own folder, or where no shared store is."""
+    own, default, production = "s3://shared/retune/ml/digits", "s3://shared/retune", Production(uri=uri, retention="1h")
+    fault = retention_fault(production, store=own, default=default)
+    assert (fault is None) is allowed
+    assert fault is None or "in the bucket of a shared store, a Job may remove nothing of others'" in fault
+    assert fault is None or "Keep them below s3://shared/retune/ml or in another bucket" in fault
+    assert retention_fault(Production(uri=uri), store=own, default=default) is None
+
+
+def test_in_a_bucket_of_ones_own_captured_requests_may_lie_anywhere() -> None:
+    """Whose credentials they are decides there, not where the store is."""
+    for default in (None, "s3://shared/retune"):
+        production = Production(uri="s3://mine/captured", retention="1h")
+        assert retention_fault(production, store="s3://mine/models/ml/digits", default=default) is None
+
+
+@pytest.mark.parametrize("uri,other", [("pvc://shared/a", "on another claim"), ("gs://shared/a", "in another bucket")])
+def test_nothing_is_removed_beside_the_administrators_store_by_whose_store_is_elsewhere(uri: str, other: str) -> None:
+    """The sentence names no folder of another claim or bucket."""
+    fault = retention_fault(
+        Production(uri=uri, retention="1h"), store="s3://mine/ml/digits", default=uri.removesuffix("/a")
+    )
     assert fault is not None
-    assert "Keep them on another claim, or leave retention out" in fault
+    assert f"Keep them {other}, or leave retention out" in fault
 
 
 def test_a_retention_that_cannot_be_kept_is_told_and_no_check_is_started() -> None:

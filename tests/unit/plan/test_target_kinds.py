@@ -2,7 +2,8 @@
 
 from retune.api.status import ConditionStatus, ConditionType, Stage
 from retune.contract.results import Reason
-from retune.plan.observed import Abort, Incident, LatePod
+from retune.plan.observed import Incident, LatePod
+from retune.plan.told import Abort
 from tests.unit.plan.reading import champion_of, is_rejected, last_of, message_of
 from tests.unit.plan.test_approval import waiting
 from tests.unit.plan.test_loop import reason_of, state_of

@@ -9,7 +9,7 @@ from retune.api.metrics import Metric
 from retune.api.objectives import Role
 from retune.api.status import ConditionStatus, ConditionType, Outcome
 from retune.api.watched import Verdict
-from retune.contract.requests import CheckRequest, GatherRequest, SearchRequest
+from retune.contract.requests import CheckRequest, GatherRequest, JudgeRequest, SearchRequest, encode_request
 from retune.contract.results import BaselineResult, GatherResult
 from retune.contract.results import Verdict as Judged
 from retune.plan.run.schedule import ScheduleError, due_since
@@ -91,6 +91,17 @@ def test_drift_starts_a_run_when_it_is_corroborated_or_nothing_else_is_seen(said
     assert running(world) == "Drift"
 
 
+def test_an_estimate_that_is_not_trusted_corroborates_nothing() -> None:
+    """Rows where the reference has none are no sign of a loss: drift waits, and it is told what would help."""
+    world = watched(triggers=QUICK)
+    for _ in range(3):
+        judged(world, drift=Verdict.BREACH, quality=Verdict.UNTRUSTED, estimated=True)
+    assert running(world) is None
+    assert "cannot be estimated on such rows, label some" in held(world)
+    judged(world, drift=Verdict.BREACH, quality=Verdict.BREACH, estimated=True)
+    assert running(world) == "Drift"
+
+
 def test_a_signal_that_is_not_listed_starts_nothing() -> None:
     """What the spec leaves out is watched and told, and no more."""
     world = suffering(watched(triggers={"signals": ["Drift"], **QUICK}), 4)
@@ -128,6 +139,26 @@ def test_the_wait_doubles_up_to_its_limit() -> None:
     until = world.resource.status.triggers.cooldown_until
     assert until is not None
     assert (until - world.now).total_seconds() == 3 * HOUR
+
+
+def test_a_run_without_gain_waits_for_another_window() -> None:
+    """However short the cooldown: what has not brought anything brings nothing on the same rows again."""
+    world = suffering(watched(triggers=QUICK), 3)
+    assert running(world) == "QualityDegradation"
+    finish(world, Judged.NO_GAIN)
+    until = world.resource.status.triggers.cooldown_until
+    assert until is not None
+    assert (until - world.now).total_seconds() == HOUR
+
+
+def test_no_wait_is_longer_than_the_spec_allows() -> None:
+    """Whose schedule is denser than the windows may say so."""
+    world = suffering(watched(triggers=QUICK | {"maxCooldown": "20m"}), 3)
+    assert running(world) == "QualityDegradation"
+    finish(world, Judged.NO_GAIN)
+    until = world.resource.status.triggers.cooldown_until
+    assert until is not None
+    assert (until - world.now).total_seconds() == 20 * 60
 
 
 def finish(world: World, verdict: Judged) -> None:
@@ -350,6 +381,26 @@ def test_a_run_that_a_signal_starts_has_data_of_its_own() -> None:
     assert world.requests["digits-r2-judge"].data == search.data
 
 
+@pytest.mark.parametrize(("policy", "told"), [("Weighted", "1000 labelled rows of the last 168 h"), (None, None)])
+def test_the_report_is_told_what_was_learned_from_if_the_image_knows_of_it(
+    policy: str | None, told: str | None
+) -> None:
+    """A judge refuses what it does not know: only an image that names the policy is asked to show it."""
+    world = suffering(watched(triggers=QUICK))
+    gathered = world.answer("digits-r2-gather")
+    assert isinstance(gathered, GatherResult)
+    assert gathered.fresh is not None
+    fresh = gathered.fresh.model_copy(update={"policy": policy})
+    world.finish("digits-r2-gather", gathered.model_copy(update={"fresh": fresh}))
+    world.reconcile()
+    world.finish("digits-r2-search")
+    world.reconcile()
+    judge = world.requests["digits-r2-judge"]
+    assert isinstance(judge, JudgeRequest)
+    assert judge.learned_from == told
+    assert ("learnedFrom" in encode_request(judge)) == (told is not None)
+
+
 SPARSE = {"minRows": 2000}
 """Windows of these tests have 900 labelled rows: the change is to be learned from three of them."""
 
@@ -386,10 +437,65 @@ def test_a_run_waits_for_labels_as_long_as_they_may_take() -> None:
     assert running(world) is None
 
 
-@pytest.mark.parametrize("refresh", [SPARSE | {"span": "2h"}, SPARSE | {"policy": "Never"}])
-def test_no_run_waits_for_rows_that_will_never_be_enough_or_are_not_wanted(refresh: dict[str, Any]) -> None:
-    """Where `span` is too short for so many rows, or no production rows are used, waiting would gain nothing."""
-    assert running(suffering(watched(triggers=QUICK, refresh=refresh))) == "QualityDegradation"
+def test_a_wait_is_reckoned_from_rows_with_labels_not_from_the_independent_ones_among_them() -> None:
+    """Quality is judged by fewer rows than have a label, where rows depend on each other; all of them teach."""
+    world = watched(triggers=QUICK, refresh=SPARSE)
+    for _ in range(2):
+        judged(world, quality=Verdict.BREACH, independent=90, labelled=700)
+    began = signal(world, "Quality").first_bad
+    assert began is not None
+    assert f"{datetime.fromtimestamp((began + 3) * HOUR, tz=UTC):%Y-%m-%d %H:%M}" in held(world)
+    assert running(world) is None
+
+
+def test_a_run_for_drift_waits_by_the_labels_of_windows_before_it() -> None:
+    """As soon as any window's labels have come, they say how many rows have one."""
+    world = watched(triggers=QUICK | {"corroboration": "None"}, refresh=SPARSE)
+    for _ in range(2):
+        judged(world, drift=Verdict.BREACH, quality=Verdict.CLEAR, independent=90, labelled=500)
+    began = signal(world, "Drift").first_bad
+    assert began is not None
+    assert f"{datetime.fromtimestamp((began + 4) * HOUR, tz=UTC):%Y-%m-%d %H:%M}" in held(world)
+    assert running(world) is None
+
+
+@pytest.mark.parametrize("labelled", [None, 0], ids=["not said", "none yet"])
+def test_where_no_label_was_seen_yet_every_row_may_get_one(labelled: int | None) -> None:
+    """A check of an older image says nothing of them."""
+    world = watched(triggers=QUICK, refresh=SPARSE)
+    for _ in range(2):
+        judged(world, quality=Verdict.BREACH, independent=90, labelled=labelled)
+    began = signal(world, "Quality").first_bad
+    assert began is not None
+    assert f"{datetime.fromtimestamp((began + 3) * HOUR, tz=UTC):%Y-%m-%d %H:%M}" in held(world)
+
+
+def test_a_run_waits_longer_than_the_span_because_all_rows_since_the_change_are_gathered() -> None:
+    """`span` is for runs that no change has started: it bounds neither the rows nor the wait for them."""
+    world = suffering(watched(triggers=QUICK, refresh=SPARSE | {"span": "1h"}))
+    assert "2000 rows of after the change" in held(world)
+    assert running(world) is None
+
+
+KEPT_SHORTLY = {
+    "production": {"uri": "pvc://store/production", "labels": {"uri": "pvc://store/labels"}, "retention": "26h"},
+    "window": "1h",
+    "delay": "1m",
+}
+"""Labels may take a day, and files are removed two hours later."""
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"refresh": SPARSE, "monitoring": KEPT_SHORTLY}, {"refresh": SPARSE | {"policy": "Never"}}],
+    ids=["removed before they are enough", "not wanted"],
+)
+def test_no_run_waits_for_rows_that_will_never_be_enough_or_are_not_wanted(changes: dict[str, Any]) -> None:
+    """Where rows are removed before there are enough, or no production rows are used, waiting would gain nothing."""
+    world = watched(triggers=QUICK | {"corroboration": "None"}, **changes)
+    for _ in range(2):
+        judged(world, drift=Verdict.BREACH)
+    assert running(world) == "Drift"
 
 
 def test_another_reason_does_not_wait_behind_one_that_does() -> None:

@@ -12,9 +12,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from retune.api.monitoring import TriggerReason
 from retune.api.objects import ModelOptimization, OptimizationRun
 from retune.api.status import Outcome
+from retune.api.triggers import TriggerReason
 from retune.cli.access import AccessError
 from retune.cli.local.beside import measuring, working
 from retune.cli.local.jobs import Job, job_environment, run

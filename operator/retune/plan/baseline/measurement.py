@@ -126,7 +126,6 @@ def _adopt(draft: Draft, result: BaselineResult) -> None:
     status, known = draft.status, draft.status.original
     is_new_file = known is not None and known.digest != result.bundle.digest
     number = 1 if known is None else _number_of(status, result.bundle.digest) if is_new_file else known.version
-    manifest_value = draft.container.value if draft.container else None
     original = Version(
         version=number,
         uri=result.bundle.uri,
@@ -136,7 +135,7 @@ def _adopt(draft: Draft, result: BaselineResult) -> None:
         size_bytes=result.size_bytes,
         metrics=result.metrics,
         reference_digest=result.reference,
-        injected_value=known.injected_value if known else manifest_value,
+        injected_value=_value_to_go_back_to(draft, known, result.bundle.uri),
     )
     if known is not None and known.model_digest != original.model_digest and is_awaiting_verdict(draft):
         keep_own(draft)
@@ -147,6 +146,18 @@ def _adopt(draft: Draft, result: BaselineResult) -> None:
     note_answer(draft, result)
     numbers = ", ".join(f"{metric.name} {metric.value}" for metric in result.metrics)
     draft.condition(ConditionType.BASELINED, ConditionStatus.TRUE, "Measured", f"version {number}: {numbers}")
+
+
+def _value_to_go_back_to(draft: Draft, known: Version | None, uri: str) -> str | None:
+    """Return the value of the field by which the delivered model serves again.
+
+    That is the one that it had before the first change. A key of a ConfigMap that was empty then gets the model's own
+    bundle: emptied, it would have servers keep whatever they serve.
+    """
+    value = known.injected_value if known else draft.container.value if draft.container else None
+    if draft.spec.target.injection.config_map is None:
+        return value
+    return uri if value is None or (known is not None and value == known.uri) else value
 
 
 def _number_of(status: ModelOptimizationStatus, digest: str) -> int:
@@ -163,10 +174,16 @@ def _champion_beside(draft: Draft, original: Version) -> Version:
         return original
     if champion.run_name is None:
         is_same_file = champion.model_digest == original.model_digest
-        is_held_back = champion.digest != known.digest or is_awaiting_verdict(draft)
+        is_held_back = champion.digest != known.digest or is_awaiting_verdict(draft) or _is_named(draft, champion)
         return champion if is_held_back and not is_same_file else original
     is_of_older_release = champion.made_from is None and champion.model_digest is None
     return champion.model_copy(update={"made_from": known.model_digest}) if is_of_older_release else champion
+
+
+def _is_named(draft: Draft, champion: Version) -> bool:
+    """Whether a key of a ConfigMap names the delivered model's own bundle, so that no newer file serves by itself."""
+    is_key = draft.spec.target.injection.config_map is not None
+    return is_key and draft.container is not None and draft.container.value == champion.uri
 
 
 def _changed_meanwhile(draft: Draft, result: BaselineResult) -> str | None:

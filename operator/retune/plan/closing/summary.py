@@ -4,6 +4,7 @@ from retune.api.status import Condition, ConditionStatus, ConditionType, Stage, 
 from retune.plan.actions import EmitEvent, SetFinalizer
 from retune.plan.baseline.stored import LOST
 from retune.plan.closing.commands import FOLLOWED, NOT_APPROVED, WITHDRAWN
+from retune.plan.closing.curing import CAN_BE_LEARNED, NOTHING_LOST
 from retune.plan.closing.delivered import BEFORE, MUST_WIN, WAITS
 from retune.plan.draft import Draft, Hold, condition_of
 from retune.plan.guards.deletion import FINALIZER, needs_finalizer
@@ -47,6 +48,7 @@ _WITH_EVENTS = (
     ConditionType.QUALITY_DEGRADED,
     ConditionType.PERFORMANCE_DEGRADED,
     ConditionType.MONITORING_RELIABLE,
+    ConditionType.CURABLE,
     ConditionType.CIRCUIT_OPEN,
     ConditionType.COMMANDS_FOLLOWED,
     ConditionType.SUSPENDED,
@@ -69,6 +71,8 @@ _ROUTINE = {
     "LeaseHeld",
     "FieldOwned",
     "Possible",
+    CAN_BE_LEARNED,
+    NOTHING_LOST,
     FOLLOWED,
 }
 """Reasons that make no event."""

@@ -72,6 +72,8 @@ def _target_obstacle(draft: Draft) -> tuple[str, str] | None:
         return "NotFound", f"{name} does not exist: create it, or correct spec.target.ref.name"
     if target.unfit is not None and not _is_given(draft):
         return "NotFollowable", f"{name}: {target.unfit}"
+    if target.obstacle is not None:
+        return target.obstacle.word, f"{name}: {target.obstacle.message}"
     return ("ContainerNotFound", _container_sentence(draft, name)) if draft.container is None else None
 
 
@@ -198,8 +200,9 @@ def respect_field(draft: Draft) -> Hold | None:
         _adopt(draft, known, container.manager or "someone")
         return None
     if status.champion.run_name is None:
-        _follow_manifest(draft, container.value)
-        return None
+        if container.value is not None or draft.spec.target.injection.config_map is None:
+            _follow_manifest(draft, container.value)
+        return None  # a server whose key is empty keeps what it serves, which is what was delivered
     return _changed_by_others(draft, container)
 
 

@@ -16,7 +16,6 @@ from retune.plan.guards.deletion import FINALIZER
 from retune.plan.guards.ownership import field_conflict, reject
 from retune.plan.hashing import snapshot_hash
 from retune.plan.kept import named
-from retune.plan.observed import Abort
 from retune.plan.rollout import returned
 from retune.plan.rollout.approval import approval, is_approved
 from retune.plan.rollout.blame import EDITED, is_innocent
@@ -32,6 +31,7 @@ from retune.plan.rollout.undo import abandon, undo
 from retune.plan.rollout.withdrawing import clear
 from retune.plan.run.conclusion import conclude
 from retune.plan.run.reasons import MODE_CHANGED, nonce_is_new
+from retune.plan.told import Abort
 from retune.plan.watch.state import begin_anew
 
 _BEGINNINGS = ("start_time", "step_start_time", "weight_start_time", "bake_start_time", "unwell_since")
@@ -110,12 +110,12 @@ def carry_on(draft: Draft) -> Hold | None:
 
 
 def _given_up(draft: Draft, candidate: Version, aborted: Abort) -> TurnBack:
-    """Return that the target's own controller has gone back; a version that its analysis failed is to blame."""
+    """Return that the target's controller or an agent has given up; a version that was seen to fail is to blame."""
     message = f"version {candidate.version}: {draft.target_name}: {aborted.message}"
     if under_way(draft).edited:
-        return TurnBack("RolloutAborted", message, EDITED)
+        return TurnBack(aborted.reason, message, EDITED)
     is_to_blame = aborted.by_analysis or not is_innocent(draft)
-    return TurnBack("RolloutAborted", message, None if is_to_blame else "nothing shows that it was the version's doing")
+    return TurnBack(aborted.reason, message, None if is_to_blame else "nothing shows that it was the version's doing")
 
 
 def _goes_live(draft: Draft, rollout: ActiveRollout) -> Version | None:
@@ -250,8 +250,8 @@ def _entered(draft: Draft, step: RolloutStep) -> ActiveRollout:
 def _turn_back(draft: Draft, answer: TurnBack, candidate: Version, champion: Version) -> Hold | None:
     """Begin to undo the rollout; the version is rejected only for what it did itself."""
     is_new = under_way(draft).rollback_number is None
-    excused = f". Not rejected: {answer.excuse}" if is_new and answer.excuse is not None else ""
-    message = f"{answer.message}{excused}"
+    is_excused = is_new and answer.excuse is not None
+    message = f"{answer.message.rstrip('.')}. Not rejected: {answer.excuse}" if is_excused else answer.message
     rollout = update(draft, under_way(draft), rollback_reason=answer.reason, rollback_message=message[:1024])
     show(draft, Stage.ROLLING_BACK, answer.reason, message)
     if is_new and answer.excuse is None:

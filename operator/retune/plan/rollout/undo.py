@@ -72,7 +72,7 @@ def _end(draft: Draft, rollout: ActiveRollout, candidate: Version, destination: 
     draft.update(candidate=None, rollout=None)
     begin_anew(draft)
     returns = "serves again" if is_shown(destination) else "is given to the target again and not shown to serve"
-    serving = f"{message}. Version {destination.version} {returns}."
+    serving = f"{message.rstrip('.')}. Version {destination.version} {returns}."
     draft.condition(ConditionType.ROLLED_OUT, ConditionStatus.FALSE, "RolledBack", serving)
 
 

@@ -7,8 +7,8 @@ never held back: whatever they change in the spec closes it.
 from datetime import datetime, timedelta
 
 from retune.api.base import seconds
-from retune.api.monitoring import TriggerReason
 from retune.api.status import ConditionStatus, ConditionType, Outcome
+from retune.api.triggers import TriggerReason
 from retune.api.watched import TriggersStatus
 from retune.plan.draft import Draft, condition_of
 
@@ -20,7 +20,9 @@ _ROLLBACKS = 2
 EXHAUSTED, ROLLBACK_LOOP = "Exhausted", "RollbackLoop"
 SIGNAL_REASONS = (
     TriggerReason.QUALITY_DEGRADATION,
+    TriggerReason.SEGMENT_DEGRADATION,
     TriggerReason.DRIFT,
+    TriggerReason.HEADROOM,
     TriggerReason.PERFORMANCE_DEGRADATION,
     TriggerReason.ARTIFACT_CHANGE,
     TriggerReason.SCHEDULE,
@@ -89,16 +91,24 @@ def note_end(draft: Draft, outcome: Outcome) -> None:
     rollbacks = _rollbacks_in_a_row(draft, outcome)
     exhausted = EXHAUSTED if no_gains >= _NO_GAINS else state.circuit
     circuit = ROLLBACK_LOOP if rollbacks >= _ROLLBACKS else exhausted
-    wait = min(seconds(spec.max_cooldown), seconds(spec.cooldown) * 2 ** min(no_gains, 20))
+    wait = seconds(spec.cooldown) * 2 ** min(no_gains, 20)
+    if no_gains:
+        wait = max(wait, _until_more_is_seen(draft))
     changes = {
         "no_gain_streak": no_gains,
         "rollback_streak": rollbacks,
         "circuit": circuit,
         "circuit_generation": draft.resource.metadata.generation if circuit else None,
-        "cooldown_until": draft.now + timedelta(seconds=wait),
+        "cooldown_until": draft.now + timedelta(seconds=min(wait, seconds(spec.max_cooldown))),
     }
     draft.update(triggers=state.model_copy(update=changes))
     show_circuit(draft)
+
+
+def _until_more_is_seen(draft: Draft) -> float:
+    """Return the seconds of a window: after a run without gain, another on the same rows brings none either."""
+    monitoring = draft.spec.monitoring
+    return seconds(monitoring.window) if monitoring else 0.0
 
 
 def _no_gains_in_a_row(before: TriggersStatus, outcome: Outcome) -> int:

@@ -9,15 +9,15 @@ from datetime import UTC, datetime, timedelta
 
 from retune.api.base import seconds
 from retune.api.model import Data, Dataset, DatasetFormat
-from retune.api.monitoring import TriggerReason
 from retune.api.status import ActiveRun
+from retune.api.triggers import TriggerReason
 from retune.api.watched import MonitoringStatus, StoredData
 from retune.contract.requests import GatherRequest
 from retune.plan.draft import Draft, bundle_of
 from retune.plan.watch import alarms, windows
 
 _ON_SPEC_DATA = {TriggerReason.INITIAL, TriggerReason.SPEC_CHANGE}
-_ON_A_CHANGE = {TriggerReason.DRIFT, TriggerReason.QUALITY_DEGRADATION}
+_ON_A_CHANGE = {TriggerReason.DRIFT, TriggerReason.QUALITY_DEGRADATION, TriggerReason.SEGMENT_DEGRADATION}
 
 
 def is_wanted(draft: Draft, reason: str) -> bool:
@@ -52,10 +52,21 @@ def gather_request(draft: Draft, run: ActiveRun, name_in_store: str) -> GatherRe
 
 
 def _changed(draft: Draft) -> int | None:
-    """Return when the live data began to differ, in seconds since 1970; None while no signal says so."""
-    state = draft.status.monitoring
-    window = alarms.first_bad(state.signals) if state else None
-    return None if state is None or window is None else windows.window(window, state.window_seconds).start
+    """Return when the live data began to differ, in seconds since 1970; None while no signal says so.
+
+    Where labelled rows teach more than the champion knows, it began with the rows that taught it.
+    """
+    state, monitoring = draft.status.monitoring, draft.spec.monitoring
+    if state is None or monitoring is None:
+        return None
+    first, headroom = alarms.first_bad(state.signals), alarms.first_bad(state.signals, of=frozenset({alarms.HEADROOM}))
+    taught = (
+        []
+        if headroom is None or monitoring.learning is None
+        else [windows.first_learned(state, headroom, monitoring.learning.windows)]
+    )
+    starts = [window for window in (first, *taught) if window is not None]
+    return windows.window(min(starts), state.window_seconds).start if starts else None
 
 
 def why_wait(draft: Draft, reason: str) -> str | None:
@@ -75,23 +86,30 @@ def why_wait(draft: Draft, reason: str) -> str | None:
 
 
 def _enough_at(draft: Draft) -> datetime | None:
-    """Return when enough labelled rows of after the change should be there; None where nobody knows, or never."""
+    """Return when enough labelled rows of after the change should be there; None where nobody knows, or never.
+
+    All rows of after it are taken, however long ago it was: only those are never enough that are removed before.
+    """
     changed, state, monitoring = _changed(draft), draft.status.monitoring, draft.spec.monitoring
-    labels = monitoring.production.labels if monitoring and monitoring.production else None
-    rows = _labelled_rows(state) if state else None
-    if changed is None or state is None or labels is None or not rows:
+    if monitoring is None or monitoring.production is None or monitoring.production.labels is None:
+        return None
+    labels, rows = monitoring.production.labels, _labelled_rows(state) if state else None
+    if changed is None or state is None or not rows:
         return None
     refresh = draft.spec.refresh
-    lasts = math.ceil(refresh.min_rows / rows) * state.window_seconds
-    if lasts > seconds(refresh.span):
+    lasts = math.ceil(refresh.min_rows / rows) * state.window_seconds + seconds(labels.max_delay)
+    kept = monitoring.production.kept_seconds
+    if kept is not None and lasts > kept:
         return None
-    return datetime.fromtimestamp(changed, tz=UTC) + timedelta(seconds=lasts + seconds(labels.max_delay))
+    return datetime.fromtimestamp(changed, tz=UTC) + timedelta(seconds=lasts)
 
 
 def _labelled_rows(state: MonitoringStatus) -> int | None:
-    """Return how many labelled rows a window has; where labels were not seen yet, every captured row counts."""
-    quality = next((signal.samples for signal in state.signals if signal.name == alarms.QUALITY), None)
-    return quality or state.samples
+    """Return how many labelled rows a window has; where labels were not seen yet, every captured row counts.
+
+    Those that a signal of quality was computed from are fewer: of rows that depend on each other, it takes some.
+    """
+    return state.labelled_rows or state.samples
 
 
 def data_of(draft: Draft, run: ActiveRun) -> Data:

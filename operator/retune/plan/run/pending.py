@@ -3,14 +3,15 @@
 They are read off the signals in every pass, so nothing is queued; whatever holds them back is shown in the status.
 """
 
-from retune.api.monitoring import LiveKind, TriggerReason
+from retune.api.monitoring import LiveKind
 from retune.api.objects import Trigger
+from retune.api.triggers import TriggerReason
 from retune.api.watched import Pending, Signal, Verdict
 from retune.plan.draft import Draft
 from retune.plan.guards import delivery
 from retune.plan.run import brakes, fresh_data
 from retune.plan.run.schedule import ScheduleError, due_since, seconds_until
-from retune.plan.watch.alarms import DRIFT, ESTIMATE, QUALITY
+from retune.plan.watch.alarms import DRIFT, ESTIMATE, HEADROOM, QUALITY, SEGMENT
 from retune.plan.watch.live_verdicts import CAPACITY_LIMITED
 
 
@@ -36,13 +37,19 @@ def note_pending(draft: Draft) -> None:
 def _reasons(draft: Draft) -> dict[TriggerReason, str]:
     """Return every reason that the spec lets start a run and that holds now, with its sentence."""
     messages = _artifact(draft) | _schedule(draft)
-    quality, speed, drift = _raised_quality(draft), _raised_speed(draft), _raised_drift(draft)
+    quality, segment = _raised_quality(draft), _raised_segment(draft)
+    speed, drift = _raised_speed(draft), _raised_drift(draft)
     if quality is not None:
         messages[TriggerReason.QUALITY_DEGRADATION] = quality.message
+    if segment is not None:
+        messages[TriggerReason.SEGMENT_DEGRADATION] = segment.message
     if speed is not None:
         messages[TriggerReason.PERFORMANCE_DEGRADATION] = speed.message
     if drift is not None and _uncorroborated(draft) is None:
         messages[TriggerReason.DRIFT] = drift.message
+    headroom = _signal(draft, HEADROOM)
+    if headroom is not None and headroom.raised and draft.spec.learns:
+        messages[TriggerReason.HEADROOM] = headroom.message
     allowed = set(draft.spec.triggers.signals)
     return {reason: message for reason, message in messages.items() if reason in allowed}
 
@@ -72,6 +79,12 @@ def _raised_quality(draft: Draft) -> Signal | None:
     return next((signal for signal in watched if signal is not None and signal.raised), None)
 
 
+def _raised_segment(draft: Draft) -> Signal | None:
+    spec, segment = draft.spec.monitoring, _signal(draft, SEGMENT)
+    watched = spec is not None and spec.segmenting is not None
+    return segment if watched and segment is not None and segment.raised else None
+
+
 def _raised_speed(draft: Draft) -> Signal | None:
     """Return a raised signal of speed; too little capacity and errors are shown, but are no reason to optimize."""
     watched = _live_signals(draft, LiveKind.LATENCY, LiveKind.THROUGHPUT)
@@ -89,6 +102,10 @@ def _uncorroborated(draft: Draft) -> str | None:
     verdicts = {signal.verdict for signal in quality if signal is not None} - {Verdict.UNKNOWN}
     if not verdicts or Verdict.BREACH in verdicts:
         return None
+    if verdicts == {Verdict.UNTRUSTED}:
+        return (
+            "drift alone starts nothing: quality cannot be estimated on such rows, label some (triggers.corroboration)"
+        )
     return "drift alone starts nothing: quality is not seen to suffer (triggers.corroboration)"
 
 

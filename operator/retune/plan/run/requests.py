@@ -35,8 +35,9 @@ def search_request(draft: Draft, run: ActiveRun) -> SearchRequest:
 
 def judge_request(draft: Draft, run: ActiveRun) -> JudgeRequest:
     """Return what a run's judge is asked; raises ValueError without a measured champion and a store."""
-    fields = _fields(draft, run) | {"trigger": run.trigger, "delivered": run.delivered or None}
-    return JudgeRequest.model_validate(fields)
+    told = run.fresh.words if run.fresh and run.fresh.policy else None
+    fields = {"trigger": run.trigger, "delivered": run.delivered or None, "learned_from": told}
+    return JudgeRequest.model_validate(_fields(draft, run) | fields)
 
 
 def _fields(draft: Draft, run: ActiveRun) -> dict[str, object]:

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 
 from retune.api.metrics import Metric, MetricKind
 from retune.api.model import Task
-from retune.api.objectives import Objective, Role
+from retune.api.objectives import GoalType, Objective, Role
 
 LEAST_GAIN = "0.01"
 """Relative gain of quality that is worth a change, where the user's objectives do not say."""
 TOLERANCE = "0.01"
 """Relative difference of quality within which the user's own objectives decide."""
 
+_SHARE_LOST = GoalType.PERCENT_MAX_DEGRADATION
 _MAIN = {
     Task.CLASSIFICATION: Metric.ACCURACY,
     Task.REGRESSION: Metric.RMSE,
@@ -28,7 +29,8 @@ _MAIN = {
 def restoring(objectives: Sequence[Objective], task: Task) -> tuple[Objective, ...]:
     """Return the objectives with the task's quality first, to be optimized; its limit, if it has one, still holds.
 
-    A user's own order is kept where quality is optimized already.
+    Further quality that may fall by a share at most, such as what probabilities explain, is optimized too: a rise by
+    that share is worth as much as the fall would cost. A user's own order is kept where quality is optimized already.
     """
     quality = [objective for objective in objectives if objective.metric.kind is MetricKind.QUALITY]
     if any(objective.role is Role.OPTIMIZE for objective in quality):
@@ -41,4 +43,13 @@ def restoring(objectives: Sequence[Objective], task: Task) -> tuple[Objective, .
         tolerance=TOLERANCE,
         min_gain=LEAST_GAIN,
     )
-    return (first, *(objective for objective in objectives if objective.metric is not first.metric))
+    return (first, *(_rising(objective) for objective in objectives if objective.metric is not first.metric))
+
+
+def _rising(objective: Objective) -> Objective:
+    """Return a limit on a relative loss of quality as an objective to optimize; others as they are."""
+    goal = objective.goal
+    if objective.metric.kind is not MetricKind.QUALITY or goal is None or goal.type is not _SHARE_LOST:
+        return objective
+    share = f"{float(goal.value) / 100:g}"
+    return objective.model_copy(update={"role": Role.OPTIMIZE, "tolerance": share, "min_gain": share})

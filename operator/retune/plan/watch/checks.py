@@ -6,11 +6,11 @@ window is judged.
 """
 
 from retune.api.base import seconds
-from retune.api.monitoring import Monitoring, Quality
+from retune.api.monitoring import Monitoring, Quality, Segments
 from retune.api.status import ConditionStatus, ConditionType, Version
-from retune.api.watched import Signal, Verdict
+from retune.api.watched import MovedColumn, Signal, Verdict
 from retune.contract.requests import CheckRequest, Followed, Window
-from retune.contract.results import CheckResult, SignalVerdict
+from retune.contract.results import CheckResult, ColumnDrift, SignalVerdict
 from retune.plan import names
 from retune.plan.actions import CreateJob
 from retune.plan.baseline.attempts import measure_again
@@ -20,7 +20,7 @@ from retune.plan.hashing import monitoring_hash
 from retune.plan.jobs import progress_of, without_result
 from retune.plan.observed import OBJECT_MISSING, Job, JobPhase, Verb
 from retune.plan.store import retention_fault
-from retune.plan.watch import alarms, windows
+from retune.plan.watch import alarms, segments, windows
 from retune.plan.watch.state import moved_to, state_of
 
 _FINISHED = {JobPhase.SUCCEEDED, JobPhase.FAILED}
@@ -28,6 +28,7 @@ _NOTHING_SEEN: dict[str, object] = {
     "samples": None,
     "drift_share": None,
     "drifted_columns": (),
+    "moved": (),
     "violations": (),
     "report_uri": None,
 }
@@ -76,6 +77,7 @@ def _hash(draft: Draft, spec: Monitoring) -> str:
 
 def _take(draft: Draft, spec: Monitoring, result: CheckResult) -> None:
     state = moved_to(draft, result.window)
+    signals = _signals_after(draft, spec, state.signals, result)
     measured = result.quality if result.quality and not result.quality.estimated else None
     changes = {
         "samples": result.samples,
@@ -83,13 +85,33 @@ def _take(draft: Draft, spec: Monitoring, result: CheckResult) -> None:
         "report_uri": result.report,
         "drift_share": result.drift.value if result.drift else None,
         "drifted_columns": tuple(column.name for column in result.columns if column.drifted)[:16],
+        "moved": _moved(result),
+        "labelled_rows": state.labelled_rows if result.labelled_rows is None else result.labelled_rows,
         "quality": measured.value if measured and measured.value is not None else state.quality,
-        "signals": _signals_after(draft, spec, state.signals, result),
+        **segments.after_check(state.segments, signals, result, spec.segmenting, now=draft.now),
     }
     draft.update(monitoring=state.model_copy(update=changes))
     draft.condition(ConditionType.MONITORING_RELIABLE, *_reliability(result))
     note_seen(draft)
     _follow_artifact(draft, result)
+
+
+def _moved(result: CheckResult) -> tuple[MovedColumn, ...]:
+    """Return the first eight drifted columns, each name once: a list by name has no second."""
+    columns: dict[str, ColumnDrift] = {}
+    for column in result.columns:
+        if column.drifted:
+            columns.setdefault(column.name, column)
+    return tuple(
+        MovedColumn(
+            name=column.name,
+            size=column.score,
+            measure=column.method,
+            carries=column.carries,
+            looks_like=column.looks_like,
+        )
+        for column in list(columns.values())[:8]
+    )
 
 
 def _signals_after(
@@ -104,6 +126,9 @@ def _signals_after(
         name = alarms.ESTIMATE if result.quality.estimated else alarms.QUALITY
         quality = signals.get(name) or Signal(name=name)
         signals[name] = _quality_after(draft, spec.judging, quality, result, result.quality)
+    if result.headroom is not None and spec.learning:
+        headroom = signals.get(alarms.HEADROOM) or Signal(name=alarms.HEADROOM)
+        signals[alarms.HEADROOM] = _headroom_after(draft, headroom, result, result.headroom)
     return tuple(signals.values())
 
 
@@ -119,6 +144,18 @@ def _quality_after(
     if signal.window is not None and window <= signal.window:
         return signal
     rule = alarms.Rule(None if judgement.estimated else spec.consecutive)
+    return alarms.after_window(signal, judgement, window=window, rule=rule, now=draft.now)
+
+
+def _headroom_after(draft: Draft, signal: Signal, result: CheckResult, judgement: SignalVerdict) -> Signal:
+    """Return the signal after a labelled window's headroom, which counts once, whichever check brings it.
+
+    It is judged together with the windows before it, so that a single verdict raises it.
+    """
+    window = result.window if result.labelled_window is None else result.labelled_window
+    if signal.window is not None and window <= signal.window:
+        return signal
+    rule = alarms.Rule(1)
     return alarms.after_window(signal, judgement, window=window, rule=rule, now=draft.now)
 
 
@@ -212,16 +249,21 @@ def _show_what_is_missing(draft: Draft, job: Job) -> None:
 
 
 def _request(draft: Draft, spec: Monitoring, champion: Version, store: str, window: int) -> CheckRequest:
+    labelled = _labelled(draft, spec)
     return CheckRequest(
         resource=draft.resource.key,
         spec_hash=_hash(draft, spec),
         window=windows.window(window, state_of(draft).window_seconds),
-        labelled=_labelled(draft, spec),
+        labelled=labelled,
         champion=bundle_of(champion),
         reference_digest=champion.reference_digest,
         production=spec.production,
         drift=spec.drifting,
         quality=spec.judging,
+        headroom=spec.learning,
+        learned=_learned(draft, spec, labelled),
+        segments=spec.segments or Segments(),
+        raised_segments=segments.asked_of(state_of(draft)),
         objectives=draft.spec.objectives or (),
         costs=draft.spec.model.costs or (),
         custom_metric=draft.spec.model.custom_metric,
@@ -256,3 +298,14 @@ def _labelled(draft: Draft, spec: Monitoring) -> Window | None:
     if window < windows.first_since(state.since, state.window_seconds):
         return None
     return windows.window(window, state.window_seconds)
+
+
+def _learned(draft: Draft, spec: Monitoring, labelled: Window | None) -> Window | None:
+    """Return the windows before the labelled one under this champion, as one span; None where there are none."""
+    state = state_of(draft)
+    if spec.learning is None or labelled is None:
+        return None
+    first = windows.first_learned(state, labelled.index, spec.learning.windows)
+    if first >= labelled.index:
+        return None
+    return Window(index=first, start=windows.window(first, state.window_seconds).start, end=labelled.start)

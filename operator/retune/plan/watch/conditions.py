@@ -2,7 +2,7 @@
 
 from retune.api.monitoring import LiveKind, Monitoring
 from retune.api.status import ConditionStatus, ConditionType
-from retune.api.watched import Signal, Verdict
+from retune.api.watched import Signal
 from retune.plan.draft import Draft
 from retune.plan.watch import alarms
 from retune.plan.watch.state import state_of
@@ -14,6 +14,7 @@ def set_conditions(draft: Draft, spec: Monitoring) -> None:
     live = spec.performance.signals if spec.performance else ()
     drift = [signals.get(alarms.DRIFT)] if spec.drifting else []
     quality = [signals.get(alarms.QUALITY) or signals.get(alarms.ESTIMATE)] if spec.judging else []
+    quality += [signals[alarms.SEGMENT]] if spec.segmenting and alarms.SEGMENT in signals else []
     quality += [signals.get(live_signal.name) for live_signal in live if live_signal.kind is LiveKind.QUALITY]
     speed = [signals.get(live_signal.name) for live_signal in live if live_signal.kind is not LiveKind.QUALITY]
     _set(draft, ConditionType.DRIFT_DETECTED, drift, reason_when_fine="NoDrift")
@@ -28,7 +29,7 @@ def _set(draft: Draft, kind: ConditionType, watched: list[Signal | None], *, rea
     """
     seen = [signal for signal in watched if signal is not None]
     raised = next((signal for signal in seen if signal.raised), None)
-    judged = [signal for signal in seen if signal.verdict is not Verdict.UNKNOWN]
+    judged = [signal for signal in seen if signal.verdict not in alarms.NOTHING_SAID]
     if raised is not None:
         draft.condition(kind, ConditionStatus.TRUE, raised.reason, raised.message)
     elif judged:

@@ -77,6 +77,17 @@ def first_since(since: datetime, length: int) -> int:
     return math.ceil(since.timestamp() / length)
 
 
+def first_learned(state: MonitoringStatus, index: int, most: int) -> int:
+    """Return the number of the first window that may teach a correction which a window judges.
+
+    Args:
+        state: The watch.
+        index: The number of the window that judges it; equal to what is returned where none is before it.
+        most: Most windows that teach.
+    """
+    return min(index, max(first_since(state.since, state.window_seconds), index - most))
+
+
 def seconds_until_next(now: datetime, length: int, delay: float) -> float:
     """Return the seconds until one more window has been over for a while; above 0.
 

@@ -33,6 +33,7 @@ from retune.api.metrics import Metric
 from retune.contract.requests import JudgeRequest
 from retune.contract.results import JudgeResult, Verdict
 
+_DATA_WORDS = 1000
 PERCENTILES = np.arange(1, 100) / 100
 
 
@@ -69,6 +70,7 @@ def build(
         result=result,
         resource=request.resource,
         trigger=printable(request.trigger, limit=TEXT_LIMIT),
+        learned_from=printable(request.learned_from, limit=_DATA_WORDS) if request.learned_from else None,
         objectives=request.objectives,
         selection=request.selection,
         test_rows=len(measured.rows),

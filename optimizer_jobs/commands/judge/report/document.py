@@ -203,6 +203,8 @@ class Report(Document):
     result: JudgeResult
     resource: str
     trigger: str
+    learned_from: str | None = None
+    """What the data of the run was built from and why, as sentences; None where it is that of the spec."""
     objectives: tuple[Objective, ...]
     selection: Selection
     test_rows: int

@@ -1,0 +1,1 @@
+"""Estimates without labels on real shifts, where the labels are known."""
