@@ -1,8 +1,6 @@
 """What a running server of others is told and asked: names, versions, refusals, and answers that are hostile."""
 
 import json
-import socket
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -279,21 +277,9 @@ def test_a_refused_request_is_an_engine_error_in_the_servers_words(make: Callabl
 def test_a_server_that_ends_in_the_middle_of_an_answer_is_unreachable(make: Callable[..., Bundle]) -> None:
     """Half an answer is none."""
     bundle = make()
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def half() -> None:
-        connection, _ = listener.accept()
-        with connection:
-            connection.recv(1 << 16)
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
-
-    thread = threading.Thread(target=half)
-    thread.start()
-    site = Web("Triton", f"http://127.0.0.1:{listener.getsockname()[1]}")
-    session = ServedSession(site, f"{site.address}/v2/models/digits", bundle.manifest.signature, seconds=5)
-    with listener, pytest.raises(JobError) as silent:
+    half = {"content": b"{", "headers_of": {"Content-Length": "100"}, "hangs_up": True}
+    with answering(bundle, **half) as (session, _), pytest.raises(JobError) as silent:
         session.run(rows(bundle))
-    thread.join()
     assert silent.value.reason is Reason.SERVER_UNREACHABLE
     assert "its answer ends 99 bytes too early" in str(silent.value)
 
