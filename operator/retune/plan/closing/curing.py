@@ -12,11 +12,10 @@ from retune.api.monitoring import LiveKind, Monitoring
 from retune.api.status import ConditionStatus, ConditionType
 from retune.api.watched import MonitoringStatus, Signal
 from retune.plan.draft import Draft, condition_of
+from retune.plan.run.brakes import EXHAUSTED
 from retune.plan.watch import alarms, windows
 
 NOTHING_LOST, CAN_BE_LEARNED = "NothingLost", "CanBeLearned"
-_NO_GAINS = 2
-"""Runs in a row without gain from which another one of the same kind is not expected to bring any."""
 _DIGITS = 2
 
 Fault = tuple[str, str]
@@ -138,12 +137,12 @@ def _since(state: MonitoringStatus, spec: Monitoring) -> _Since | None:
 
 
 def _of_runs(draft: Draft) -> Fault | None:
-    """Return that runs have learned from what there is, and brought nothing."""
-    streak, last = draft.status.triggers.no_gain_streak, draft.status.last_run
-    if streak < _NO_GAINS or last is None:
+    """Return that runs have learned from what there is, and brought nothing: so many that signals start no more."""
+    state, last = draft.status.triggers, draft.status.last_run
+    if state.circuit != EXHAUSTED or last is None:
         return None
     return "NothingGained", (
-        f"{streak} runs in a row brought nothing, the last because {last.message.rstrip('.')}: what would help is what "
+        f"{state.no_gain_streak} runs in a row brought nothing, the last because {last.message.rstrip('.')}: what would help is what "
         "they did not have, such as more labelled rows, other techniques, or a model made anew with other inputs"
     )
 
