@@ -441,7 +441,7 @@ bench-streams: local-venv ## A year of flights and four of a census through the 
 		$(PIP) --require-hashes --target "$(STREAMS)/monitor" --requirement requirements/monitor.txt; \
 		$(PIP) --require-hashes --no-build-isolation --target "$(STREAMS)/data" --requirement requirements/neighbours/streams.txt; \
 		cat requirements/monitor.txt requirements/neighbours/streams.txt "$(LOCAL)/lock.txt" > "$(STREAMS)/lock.txt"; }
-	@PYTHONPATH="operator:.:$(STREAMS)/monitor" OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 nice $(IN_LOCAL) -m tests.bench.streams \
+	@PYTHONPATH="operator:.:$(STREAMS)/monitor" OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 nice env $(IN_LOCAL) -m tests.bench.streams \
 		--packages "$(STREAMS)/data" $(ARGS)
 
 .PHONY: bench-estimates
