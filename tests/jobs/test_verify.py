@@ -40,7 +40,7 @@ def serving(reply: Reply) -> Iterator[str]:
             """Keep test output quiet."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))  # how soon it notices that it is to end
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"

@@ -74,7 +74,7 @@ def pairs(reference: pd.DataFrame, current: pd.DataFrame, names: Sequence[str]) 
 def is_text(values: pd.Series) -> bool:
     """Return whether a column holds text or anything else that is no number; False for a column without values."""
     other = pd.api.types.is_bool_dtype(values) or not pd.api.types.is_numeric_dtype(values)
-    return bool(values.notna().any()) and other
+    return other and bool(values.notna().any())
 
 
 def present(values: pd.Series) -> pd.Series:

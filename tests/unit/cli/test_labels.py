@@ -86,6 +86,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
     return asked
 
 
+@pytest.mark.slow
 def test_captured_rows_alone_are_enough(captured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Without a cluster and a manifest; what is found is told in a table, and where it lies."""
     ask = tmp_path / "new" / "ask.parquet"
@@ -99,6 +100,7 @@ def test_captured_rows_alone_are_enough(captured: Path, tmp_path: Path, capsys: 
     assert [path.name for path in ask.parent.iterdir()] == ["ask.parquet"]
 
 
+@pytest.mark.slow
 def test_programs_get_counts_and_the_file(captured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """And nothing else on standard output."""
     ask, known = tmp_path / "ask.parquet", label(tmp_path / "labels", 15)
@@ -110,6 +112,7 @@ def test_programs_get_counts_and_the_file(captured: Path, tmp_path: Path, capsys
     assert found["file"] == str(ask)
 
 
+@pytest.mark.slow
 def test_nothing_to_ask_about_is_an_exit_code(
     captured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -133,6 +136,7 @@ def test_rows_on_a_volume_are_copied_by_the_caller(
     assert f"`retune labels suggest -f {file} --captured captured`" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_labels_on_a_volume_are_missed_not_demanded(
     captured: Path, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -179,6 +183,7 @@ def test_a_name_and_a_file_are_two_answers_to_one_question(capsys: pytest.Captur
     assert "not allowed with" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_labels_that_the_spec_does_not_know_are_read_all_the_same(
     captured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -213,6 +218,7 @@ def test_a_missing_library_is_named_with_the_extra_that_brings_it(
     assert "no_such_library is not installed here: pip install 'retune[local]'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_written_is_told(
     captured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,5 +1,6 @@
 """Every command on the pages can be typed as it stands: its arguments are read by whatever will read them."""
 
+import argparse
 import contextlib
 import importlib.util
 import io
@@ -56,7 +57,12 @@ IN_TREE = re.compile(r"(charts|crds|docs|examples|operator|optimizer_jobs|requir
 
 def of_retune(arguments: list[str]) -> str | None:
     """Return what the command line itself says of these arguments."""
-    return _refused(parser().parse_args, arguments)
+    return _refused(_retune().parse_args, arguments)
+
+
+@cache
+def _retune() -> argparse.ArgumentParser:
+    return parser()
 
 
 def _refused(read: Callable[[list[str]], object], arguments: list[str]) -> str | None:

@@ -101,6 +101,7 @@ def test_any_beginning_has_its_share_by_chance(line: pd.DataFrame) -> None:
     assert (np.diff(best) <= 1e-12).all()
 
 
+@pytest.mark.slow
 def test_chance_knows_nothing_of_the_rows() -> None:
     """Over many seeds each row is drawn about as often as any other, however informative it is."""
     rows = Candidates(np.arange(20.0)[:, np.newaxis], np.arange(20.0), None)

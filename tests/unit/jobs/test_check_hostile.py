@@ -76,6 +76,7 @@ def seen(table: pd.DataFrame, seed: int) -> Seen:
     return Seen(table, Answers(Predictions(labels=labels, probabilities=shares, classes=(0, 1))))
 
 
+@pytest.mark.slow
 @odd
 @given(before=kinds, now=kinds)
 def test_a_correction_is_finite_whatever_columns_hold(before: str, now: str) -> None:
@@ -84,6 +85,7 @@ def test_a_correction_is_finite_whatever_columns_hold(before: str, now: str) -> 
     assert np.isfinite(corrected(taught.unlike(asked), asked, seed=0)).all()
 
 
+@pytest.mark.slow
 @each
 def test_columns_that_came_or_went_teach_nothing(kind: str) -> None:
     """Only those that both have are learned from."""

@@ -24,6 +24,7 @@ def window(rows: int, seed: int) -> pd.DataFrame:
 # DEL=np.where(height > 0, "0", "1"), confidence=1 / (1 + np.exp(-np.abs(height) * 2)))
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 2**31 - 1), share=st.floats(0.1, 0.9), rows=st.integers(300, 800))
 @settings(max_examples=30, deadline=None)
 def test_labels_that_come_at_random_change_nothing(seed: int, share: float, rows: int) -> None:

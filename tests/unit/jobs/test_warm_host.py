@@ -105,6 +105,7 @@ def test_what_goes_wrong_there_is_done_here(
     assert done(asked("digits"), running.port, tmp_path, capsys)[1].startswith("check for ml/digits")
 
 
+@pytest.mark.slow
 def test_a_check_that_hangs_has_an_end(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """After the time that a check may take there, its process is killed, and the Job works alone."""
     with host(folder, "--wall-seconds", "2") as found:
@@ -182,6 +183,7 @@ def test_where_there_is_no_host_the_job_works_alone(tmp_path: Path, capsys: pyte
     assert "Connection refused" in done(asked("digits"), 9, tmp_path, capsys)[1].splitlines()[0]
 
 
+@pytest.mark.slow
 def test_a_host_that_is_killed_in_the_middle_costs_no_verdict(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -204,6 +206,7 @@ def test_a_host_that_is_killed_in_the_middle_costs_no_verdict(
         until(lambda: not any(Path(f"/proc/{child}/exe").exists() for child in children))
 
 
+@pytest.mark.slow
 def test_a_host_that_is_busy_says_so_in_time(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A check waits for its turn no longer than it may, and where too many wait it does not wait at all."""
     with host(folder, "--wait-seconds", "0.5", "--waiting", "0") as found:
@@ -262,6 +265,7 @@ def test_a_result_of_something_else_is_not_believed(
     assert "its result is not one of this check" in said.splitlines()[0]
 
 
+@pytest.mark.slow
 def test_a_host_that_is_told_to_end_finishes_what_it_has_begun(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

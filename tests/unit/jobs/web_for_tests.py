@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from tests.unit.jobs.http_for_tests import served
 from tools.localcluster.certs import LOOPBACK, Identity, ensure
 
 
@@ -43,16 +44,11 @@ def serving(folder: Path) -> Iterator[Site]:
     site = Site(port=server.server_port, authority=(folder / "certificates" / "ca.crt").read_text())
     server.site = site  # type: ignore[attr-defined]
     server.stopping = threading.Event()  # type: ignore[attr-defined]
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield site
-    finally:
-        server.stopping.set()  # type: ignore[attr-defined]
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with served(server):
+        try:
+            yield site
+        finally:
+            server.stopping.set()  # type: ignore[attr-defined]
 
 
 class _Handler(BaseHTTPRequestHandler):
