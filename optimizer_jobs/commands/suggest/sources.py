@@ -61,7 +61,7 @@ def found(request: SuggestRequest, scratch: Path) -> Found:
         raise _nothing(request)
     digest = _serving(request, told)
     manifest, notes = _manifest(request, digest)
-    signature = _signature(request, manifest, told)
+    signature = _signature(request, digest, manifest, told)
     reading = _Reading(request, signature, now, now if told is None else told.newest, scratch)
     models = {*request.serves, *(answering(manifest, digest) if manifest is not None else ())}
     rows, others = _rows(reading, models, told)
@@ -152,17 +152,21 @@ def _manifest(request: SuggestRequest, digest: str) -> tuple[Manifest | None, tu
     return None, (words,)
 
 
-def _signature(request: SuggestRequest, manifest: Manifest | None, told: Told | None) -> Signature:
+def _signature(request: SuggestRequest, digest: str, manifest: Manifest | None, told: Told | None) -> Signature:
     if manifest is not None:
         return manifest.signature
     if told is not None:
         return told.signature
-    raise JobError(
-        Reason.DATA_INVALID,
-        request.captured,
-        f"what {request.production.format} logs is read by the bundle's manifest, and there is none here.",
-        "Name a copy of the resource's folder in the store with --store FOLDER.",
-    )
+    if request.artifacts is None:
+        why, then = "and there is none here", "Name a copy of the resource's folder in the store with --store FOLDER."
+    elif not digest:
+        why = "and nothing here says which version serves"
+        then = "Name the resource, or a file with its status: `kubectl get modeloptimization NAME -o yaml`."
+    else:
+        why = f"and that of the version that serves ({digest[7:19]}) cannot be read in the store's copy"
+        then = f"Copy the resource's folder with bundles/{digest[7:]} in it, and name it with --store FOLDER."
+    words = f"what {request.production.format} logs is read by the bundle's manifest, {why}."
+    raise JobError(Reason.DATA_INVALID, request.captured, words, then)
 
 
 def _labelled(request: SuggestRequest, rows: Captured, scratch: Path) -> tuple[NDArray[np.bool_], tuple[str, ...]]:

@@ -23,7 +23,7 @@ from retune.contract.machines import SuggestResult
 from retune.contract.requests import SuggestRequest
 from retune.contract.results import Reason
 from tests.unit.jobs.captured_for_tests import DIGEST, NOW, REQUEST_ROWS, Shop
-from tests.unit.jobs.test_production_foreign import as_json, call, put
+from tests.unit.jobs.test_production_foreign import as_json, call, put, trace
 
 OTHER = "sha256:" + "cd" * 32
 
@@ -260,27 +260,54 @@ def test_files_without_answers_are_chosen_from_all_the_same(desk: Desk) -> None:
     assert {part.why for part in result.why} == {"Unseen", "Chance"}
 
 
-def test_logs_of_other_servers_need_the_bundle(desk: Desk) -> None:
-    """They say neither types nor shapes."""
+@pytest.mark.parametrize(
+    ("named", "then"),
+    [
+        ({}, "--store FOLDER"),
+        ({"artifacts": "file:///nowhere"}, "kubectl get modeloptimization NAME -o yaml"),
+        ({"artifacts": "file:///nowhere", "serves": (OTHER,)}, f"bundles/{OTHER[7:]}"),
+    ],
+    ids=["no store", "no version", "not in the store"],
+)
+def test_logs_of_other_servers_need_the_bundle(named: dict[str, Any], then: str, desk: Desk) -> None:
+    """They say neither types nor shapes; what is told to do next is what is missing, and nothing that was done."""
     production = desk.shop.production.model_copy(update={"format": CaptureFormat.KSERVE})
-    with pytest.raises(JobError, match="--store"):
-        desk.ask(production=production)
+    with pytest.raises(JobError) as refused:
+        desk.ask(production=production, **named)
+    assert then in refused.value.next_step
 
 
-def test_with_the_bundle_they_are_read(desk: Desk, make: Callable[..., Bundle], store: str, claims: Any) -> None:
-    """Here KServe's own, of which the bundle says what they hold."""
+def in_traces(shop: Shop) -> bytes:
+    """What a Triton writes of ten requests."""
+    return f"[{','.join(trace(shop, number) for number in range(10))}]".encode()
+
+
+def in_events(shop: Shop) -> bytes:
+    """What KServe's logger writes of them."""
+    return as_json([half for number in range(10) for half in call(shop, number, f"t{number}")])
+
+
+@pytest.mark.parametrize(("format_", "written"), [(CaptureFormat.KSERVE, in_events), (CaptureFormat.TRITON, in_traces)])
+def test_with_the_bundle_they_are_read(
+    format_: CaptureFormat,
+    written: Callable[[Shop], bytes],
+    desk: Desk,
+    make: Callable[..., Bundle],
+    store: str,
+    claims: Any,
+) -> None:
+    """The bundle says what they hold."""
     bundle = make()
     publish(bundle, uri=f"{store}/bundles")
-    records = [half for number in range(10) for half in call(desk.shop, number)]
-    put(desk.shop, "a.json", as_json(records), at=time.time())
+    put(desk.shop, "a.json", written(desk.shop), at=time.time())
     result = desk.ask(
-        production=desk.shop.production.model_copy(update={"format": CaptureFormat.KSERVE}),
+        production=desk.shop.production.model_copy(update={"format": format_}),
         captured=f"file://{desk.shop.root / 'logs'}",
         artifacts=f"file://{claims.path(store)}",
         serves=(bundle.digest,),
     )
     assert (result.rows, result.unlabelled) == (20, 40)
-    assert {request for request, _ in desk.asked} <= {f"c{number}" for number in range(10)}
+    assert {request for request, _ in desk.asked} <= {f"t{number}" for number in range(10)}
 
 
 PROBABILITIES = np.array([[0.9, 0.1], [0.55, 0.45], [0.2, 0.8]])
