@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from pyarrow import parquet
 
 from optimizer_jobs.production.writer import CaptureWriter
 from optimizer_jobs.signature import Signature, TensorSpec
+from retune.api.production import CaptureFormat
 from retune.cli import buckets, copies
 from retune.cli import main as command_line
 from retune.cli.access import AccessError, Cluster
@@ -118,6 +120,32 @@ def test_what_the_store_says_of_the_version_that_serves_is_read(
     notes = json.loads(capsys.readouterr().out)["notes"]
     assert any("manifest cannot be read" in note for note in notes)
     assert any("reference is left out" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("written", "names"),
+    [
+        (CaptureFormat.KSERVE, ("ml/digits/predictor/c1-request.json", "ml/digits/predictor/c1.parquet")),
+        (CaptureFormat.TRITON, ("trace.json", "trace.json.12")),
+    ],
+)
+def test_logs_of_other_servers_are_copied_by_when_they_were_written(
+    written: CaptureFormat,
+    names: tuple[str, ...],
+    bucket_of_rows: str,
+    server_of: Callable[[str], Store],
+    tmp_path: Path,
+) -> None:
+    """They have no folders of hours; what is no log stays where it is, and so does what is older than was asked for."""
+    server, logs = server_of(bucket_of_rows.partition("://")[0]), f"{bucket_of_rows}/suggest/logs-{written}"
+    for name in (*names, "README.md"):
+        server.put(f"suggest/logs-{written}/{name}", b"[]")
+    now = datetime.now(UTC)
+    assert copies.captured(logs, tmp_path / "new", form=written, span=60, now=now) == ""
+    copied = {path.relative_to(tmp_path / "new").as_posix() for path in (tmp_path / "new").rglob("*") if path.is_file()}
+    assert copied == set(names)
+    with pytest.raises(AccessError, match="--since"):
+        copies.captured(logs, tmp_path / "old", form=written, span=60, now=now + timedelta(days=1))
 
 
 def test_folders_are_listed_as_they_are(bucket_of_rows: str) -> None:
