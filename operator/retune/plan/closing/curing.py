@@ -142,8 +142,9 @@ def _of_runs(draft: Draft) -> Fault | None:
     if state.circuit != EXHAUSTED or last is None:
         return None
     return "NothingGained", (
-        f"{state.no_gain_streak} runs in a row brought nothing, the last because {last.message.rstrip('.')}: what would help is what "
-        "they did not have, such as more labelled rows, other techniques, or a model made anew with other inputs"
+        f"{state.no_gain_streak} runs in a row brought nothing, the last because {last.message.rstrip('.')}: what "
+        "would help is what they did not have, such as more labelled rows, other techniques, or a model made "
+        "anew with other inputs"
     )
 
 
