@@ -1,6 +1,7 @@
 """The pages that people read, and the blocks of code on them."""
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from tools.docs.markdown import Block, Page
@@ -30,6 +31,7 @@ def pages() -> list[Path]:
     return sorted(path for path in (*ROOT.glob("*.md"), *below) if not path.is_relative_to(_GENERATED))
 
 
-def examples(*languages: str) -> list[Example]:
+@cache
+def examples(*languages: str) -> tuple[Example, ...]:
     """Return the blocks of these languages on all pages."""
-    return [Example(page, block) for page in pages() for block in Page.read(page).blocks(*languages)]
+    return tuple(Example(page, block) for page in pages() for block in Page.read(page).blocks(*languages))

@@ -25,6 +25,7 @@ def lesson(seed: int, *, off: float, classes: int = 1, texts: bool = False) -> L
     return Lesson(pd.DataFrame({"x": names}), answered, truth)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("texts", [False, True])
 def test_a_correction_takes_off_what_the_inputs_say(texts: bool) -> None:  # noqa: FBT001
     """Also where a column is text, and where later rows have texts that nobody taught."""
