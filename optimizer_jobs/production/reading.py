@@ -7,6 +7,7 @@ The sizes that the file declares are checked against the model before anything i
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import IO, Any
 
 import numpy as np
@@ -253,27 +254,33 @@ class _Reader:
             return shape
         known = -layout.size_of(shape)
         rows = max(self._file.metadata.num_rows, 1)
-        unknown = self._values(name, range(self._file.metadata.num_row_groups)) // (rows * max(known, 1))
+        unknown = self._declared[name] // (rows * max(known, 1))
         return tuple(unknown if size == -1 else size for size in shape)
 
     def _oversized(self, group: int) -> str | None:
         """Return which column of a row group declares more values than its rows can have, or None."""
-        rows = self._file.metadata.row_group(group).num_rows
+        rows, declared = self._file.metadata.row_group(group).num_rows, self._values([group])
         for name in self._columns:
-            if self._values(name, [group]) > rows * max(1, layout.size_of(self._shapes[name])):
+            if declared[name] > rows * max(1, layout.size_of(self._shapes[name])):
                 return f"{name} has more values than rows of shape {list(self._shapes[name])} have"
         return None
 
-    def _values(self, name: str, groups: Iterable[int]) -> int:
-        """Return how many values a column declares in these row groups."""
-        meta = self._file.metadata
-        total = 0
+    @cached_property
+    def _declared(self) -> Counter[str]:
+        """How many values each column declares in the whole file."""
+        return self._values(range(self._file.metadata.num_row_groups))
+
+    def _values(self, groups: Iterable[int]) -> Counter[str]:
+        """Return how many values each column of the model declares in these row groups, all its parts together."""
+        lengths = {len(name) for name in self._columns}
+        declared: Counter[str] = Counter()
         for group in groups:
-            for index in range(meta.num_columns):
-                column = meta.row_group(group).column(index)
-                if column.path_in_schema == name or column.path_in_schema.startswith(f"{name}."):
-                    total += column.num_values
-        return total
+            meta = self._file.metadata.row_group(group)
+            for part in map(meta.column, range(meta.num_columns)):
+                path, count = f"{part.path_in_schema}.", part.num_values
+                for name in {path[:length] for length in lengths if path[length : length + 1] == "."}:
+                    declared[name] += count
+        return declared
 
 
 def _can_be(kind: pa.DataType, spec: TensorSpec) -> bool:
