@@ -8,6 +8,7 @@ after another, because a core that is too small for them says nothing of how lat
 """
 
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -47,7 +48,7 @@ class Cost:
     host_cpu: float = 0.0
     """CPU seconds of the host and its children meanwhile, without its start."""
     job_peak: float = 0.0
-    """Most memory of a Job's process, in MB."""
+    """Most memory of a Job's process, in MB; Linux counts in what this one had when it started the Job."""
     host_peak: float = 0.0
     """Most memory of the host's process, in MB; its children share most of it."""
     late: list[float] = field(default_factory=list)
@@ -180,6 +181,12 @@ def _with_host(cost: Cost, pid: int | None, before: float) -> Cost:
     return cost
 
 
+def _peak(megabytes: float) -> str:
+    """Return the peak of a Job's process, which cannot be seen below that of this one."""
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return f"{megabytes:.0f}" if megabytes > own else f"at most {own:.0f}"
+
+
 def _status(pid: int) -> Mapping[str, str]:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
@@ -194,7 +201,7 @@ def _table(rows: list[Cost]) -> Table:
         "of them done by the Job itself": [str(row.alone) for row in rows],
         "CPU s a window, all together": [f"{row.a_window:.2f}" for row in rows],
         "CPU s a window, the Job's process": [f"{row.jobs_cpu / row.checks:.2f}" for row in rows],
-        "most memory of a Job's process, MB": [f"{row.job_peak:.0f}" for row in rows],
+        "most memory of a Job's process, MB": [_peak(row.job_peak) for row in rows],
         "most memory of the host's process, MB": [f"{row.host_peak:.0f}" for row in rows],
         "seconds until the result, p50": [f"{statistics.median(row.late):.2f}" for row in rows],
         "p99": [f"{np.percentile(row.late, 99):.2f}" for row in rows],
