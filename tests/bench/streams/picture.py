@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-_WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 760, 400, 70, 50, 50
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 910, 400, 70, 180, 50, 50
 _COLORS = ("#888888", "#1f77b4", "#ff7f0e", "#9467bd", "#2ca02c", "#d62728")
 
 
@@ -33,7 +33,7 @@ def drawn(lines: Mapping[str, Line], *, title: str, months: Sequence[tuple[float
     parts = [frame.axes(title, months)]
     for row, ((name, line), color) in enumerate(zip(lines.items(), _COLORS, strict=False)):
         parts.append(frame.line(line, color))
-        parts.append(_text(_LEFT + 12, _TOP + 16 * row + 8, name, color))
+        parts.append(_text(_WIDTH - _RIGHT + 18, _TOP + 16 * row + 8, name, color))
     size = f'viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}"'
     font = 'font-family="sans-serif" font-size="12"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {font}>{"".join(parts)}</svg>\n'
@@ -62,15 +62,15 @@ class _Frame:
 
     def axes(self, title: str, months: Sequence[tuple[float, str]]) -> str:
         """Return axes, title and the names of months."""
-        zero, bottom = self._y(0.0), _HEIGHT - _BOTTOM
-        path = f'<path d="M{_LEFT} {_TOP}V{bottom}M{_LEFT} {zero:.1f}H{_WIDTH - 20}" fill="none" stroke="#444"/>'
+        zero, bottom, right = self._y(0.0), _HEIGHT - _BOTTOM, _WIDTH - _RIGHT + 10
+        path = f'<path d="M{_LEFT} {_TOP}V{bottom}M{_LEFT} {zero:.1f}H{right}" fill="none" stroke="#444"/>'
         names = [_text(self._x(week), bottom + 18, name) for week, name in months]
         ends = [_text(_LEFT - 60, self._y(value) + 4, f"{value:.2f}") for value in {self.low, 0.0, self.high}]
         said = "log-loss saved beside the frozen model, thousands; dots: promoted, crosses: promoted and harmed"
         return path + "".join([*names, *ends]) + _text(_LEFT, _TOP - 30, title) + _text(_LEFT, _TOP - 14, said)
 
     def _x(self, week: float) -> float:
-        return _LEFT + (_WIDTH - _LEFT - 30) * week / max(1, self.weeks - 1)
+        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * week / max(1, self.weeks - 1)
 
     def _y(self, gain: float) -> float:
         span = max(self.high - self.low, 1e-9)
