@@ -272,14 +272,16 @@ class _Reader:
 
     def _values(self, groups: Iterable[int]) -> Counter[str]:
         """Return how many values each column of the model declares in these row groups, all its parts together."""
-        lengths = {len(name) for name in self._columns}
+        lengths = sorted({len(name) for name in self._columns}, reverse=True)
         declared: Counter[str] = Counter()
         for group in groups:
             meta = self._file.metadata.row_group(group)
             for part in map(meta.column, range(meta.num_columns)):
-                path, count = f"{part.path_in_schema}.", part.num_values
-                for name in {path[:length] for length in lengths if path[length : length + 1] == "."}:
-                    declared[name] += count
+                path = f"{part.path_in_schema}."
+                begins = (path[:length] for length in lengths if path[length : length + 1] == ".")
+                name = next((name for name in begins if name in self._columns), None)
+                if name is not None:  # the longest: one name may go on after another's, as a and a.b do
+                    declared[name] += part.num_values
         return declared
 
 

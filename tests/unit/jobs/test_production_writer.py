@@ -179,6 +179,27 @@ def test_texts_images_and_free_sizes_come_back(tmp_path: Path, monkeypatch: pyte
     assert found.set_aside == {"rows of a rarer shape": 4}
 
 
+def test_a_name_may_go_on_after_anothers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As columns of nested documents do: `user` beside `user.age` has its own values, and not those of both."""
+    shapes = {"user": (-1,), "user.age": (-1,), "user.face": (-1, 3), "steps": (-1, -1), "steps.last": (-1, -1)}
+    inputs = {name: PIXELS[:4, : 2 if -1 in shape[1:] else 3] for name, shape in shapes.items()}
+    inputs |= {name: PIXELS[:4, place] for place, name in enumerate(("user", "user.age"))}
+    signature = Signature(
+        inputs=tuple(TensorSpec(name=name, dtype="float32", shape=shape) for name, shape in shapes.items()),
+        outputs=SIGNATURE.outputs,
+    )
+    monkeypatch.setenv("RETUNE_CLAIM_ROOT", str(tmp_path / "claims"))
+    writer = CaptureWriter(tmp_path / "claims" / "shop" / "captured", signature)
+    assert writer.offer("r1", DIGEST, inputs, {"label": LABELS[:4]}, NOW)
+    writer.close()
+    wanted = Selection(start=NOW, end=NOW + 60, now=NOW + 60, models={DIGEST})
+    production = Production(uri="pvc://shop/captured")
+    found = read_window(production, signature, wanted, max_rows=100, into=tmp_path / "scratch", seed=0)
+    assert (dict(found.set_aside), found.violations) == ({}, ())
+    for name, values in inputs.items():
+        np.testing.assert_array_equal(found.inputs[name], values)
+
+
 def test_two_writers_never_meet(tmp_path: Path) -> None:
     """Pods share the folder; each has names of its own, and no file is ever half there."""
     writers = [CaptureWriter(tmp_path, SIGNATURE, flush_rows=4) for _ in range(2)]
