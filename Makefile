@@ -435,7 +435,7 @@ bench-monitoring: $(STAMP) ## False alarms, delays and cost of drift checks, bes
 STREAMS := $(CACHE)/downloads/streams
 
 .PHONY: bench-streams
-bench-streams: local-venv ## A year of flights and four of a census through the real loop, beside other ways to retrain (about 55 min on one core, 2 more the first time; ARGS="--streams flights" for one).
+bench-streams: local-venv ## A year of flights and four of a census through the real loop, beside other ways to retrain (about 50 min on one core, 2 more the first time; ARGS="--streams flights" for one).
 	@cat requirements/monitor.txt requirements/neighbours/streams.txt "$(LOCAL)/lock.txt" | cmp --silent - "$(STREAMS)/lock.txt" || { \
 		echo 'Installing Evidently, flights and census: about 2 min ...'; rm -rf "$(STREAMS)"; \
 		$(PIP) --require-hashes --target "$(STREAMS)/monitor" --requirement requirements/monitor.txt; \

@@ -21,6 +21,7 @@ from retune.contract.exits import Exit
 from retune.contract.paths import bundles
 from retune.contract.requests import BundleRef, VerifyRequest
 from retune.contract.results import Reason
+from tests.unit.jobs.http_for_tests import served
 
 SHORT = Patience(call_seconds=2.0, total_seconds=1.0)
 
@@ -40,14 +41,8 @@ def serving(reply: Reply) -> Iterator[str]:
             """Keep test output quiet."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))  # how soon it notices that it is to end
-    thread.start()
-    try:
+    with served(server):
         yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def send(handler: BaseHTTPRequestHandler, payload: bytes, *, status: int = 200, **headers: str) -> None:
