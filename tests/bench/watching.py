@@ -25,6 +25,7 @@ import numpy as np
 from rich.table import Table
 
 from retune.api.crd import modeloptimization_crd, optimizationrun_crd
+from retune.api.monitoring import Monitoring
 from retune.cluster.client import Request
 from retune.plan.watch.windows import own_delay
 from tests.bench.measured import (
@@ -213,7 +214,7 @@ class _Node:
                 now, check = time.time(), _NAME.search(line)
                 if check:
                     ended = (int(check[3]) + 1) * WINDOW
-                    due = ended + own_delay(f"{WATCHED}/{check[2].decode()}", DELAY, WINDOW)
+                    due = ended + own_delay(f"{WATCHED}/{check[2].decode()}", Monitoring(delay=f"{DELAY}s"), WINDOW)
                     self._first.setdefault(check[1].decode(), (ended, due, now))
                 if b'"type":"ADDED"' in line[:20]:
                     self._hands.submit(self._answer, line)

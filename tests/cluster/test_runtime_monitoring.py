@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from retune.api.monitoring import Monitoring
 from retune.api.watched import MonitoringStatus, Verdict
 from retune.cluster.client import Request
 from retune.contract.paths import REQUEST_ANNOTATION
@@ -73,7 +74,8 @@ class Watched:
         state = self.status
         first = windows.first_since(state.since, WINDOW)
         index = first if state.window is None else max(first, state.window + 1)
-        self.clock.now = windows.end_of(index, WINDOW) + timedelta(seconds=windows.own_delay(self.key, DELAY, WINDOW))
+        delay = windows.own_delay(self.key, Monitoring(delay=f"{DELAY}s"), WINDOW)
+        self.clock.now = windows.end_of(index, WINDOW) + timedelta(seconds=delay)
         return index
 
     @property

@@ -29,6 +29,7 @@ _DEGREES = (
 )
 ACCEPTED = (
     Case("captured requests and no more", {"spec.monitoring": watching()}),
+    Case("checks spread over a whole window", {"spec.monitoring": watching(window="2h", spread="120m")}),
     Case("any quality", {"spec.monitoring": watching(quality={"metric": "average_precision"})}),
     Case(
         "several labels a row, one column each",
@@ -101,6 +102,18 @@ REFUSED = (
         watching(delay="48h"),
         "monitoring.delay must not exceed 24h",
         at="spec.monitoring.delay",
+    ),
+    refused(
+        "checks spread over more than a window",
+        "spec.monitoring",
+        watching(window="1h", spread="61m"),
+        "monitoring.spread must not exceed monitoring.window",
+    ),
+    refused(
+        "checks spread over more than the usual window",
+        "spec.monitoring",
+        watching(spread="2h"),
+        "monitoring.spread must not exceed monitoring.window",
     ),
     refused(
         "more samples than are looked at",
@@ -217,6 +230,7 @@ REFUSED = (
         for path, value in (
             ("window", watching(window="1d")),
             ("delay", watching(delay="1d")),
+            ("spread", watching(spread="1d")),
             ("production.retention", {"production": PRODUCTION | {"retention": "30d"}}),
             (
                 "production.labels.maxDelay",

@@ -19,6 +19,7 @@ from retune.api.base import (
     between,
     cel_list,
     if_decimal,
+    if_duration,
     map_list,
     rules,
 )
@@ -178,6 +179,7 @@ class LiveKind(StrEnum):
         return self in {LiveKind.THROUGHPUT, LiveKind.QUALITY}
 
 
+_SPREAD = if_duration("self.spread", if_duration("self.window", "duration(self.spread) <= duration(self.window)"))
 _PERCENTILE = re.compile(r"(?:^|[-_])p(50|75|90|95|99)(?:[-_]|$)")
 _DEFAULT_SHARE = 0.95
 
@@ -307,6 +309,7 @@ class Monitoring(ApiModel):
                 "monitoring.headroom needs monitoring.production.labels: it is learned from labelled requests",
             ),
             ("self.minSamples <= self.maxSamples", "monitoring.minSamples must not exceed monitoring.maxSamples"),
+            (f"!has(self.spread) || ({_SPREAD})", "monitoring.spread must not exceed monitoring.window"),
         )
     )
 
@@ -316,7 +319,11 @@ class Monitoring(ApiModel):
     """Length of a window; windows begin at multiples of it since 1970, in UTC."""
     delay: Annotated[Duration, Rule(between("0s", "24h"), "monitoring.delay must not exceed 24h")] = "1m"
     """How long after a window's end captured rows of it may still be written. Each resource's check starts at a moment
-    of its own after that: up to a tenth of a window later, 5 minutes at most."""
+    of its own after that, as `spread` says."""
+    spread: Duration | None = None
+    """Time after `delay` over which the checks of all resources are spread, each always at the same place in it: with
+    many models, the more time, the less CPU at once, and the later a verdict. Left out: a tenth of a window, 5 minutes
+    at most."""
     min_samples: int = Field(default=500, ge=50, le=1000000)
     """Rows that a verdict on drift needs; a column of many categories needs more."""
     max_samples: int = Field(default=20000, ge=100, le=1000000)

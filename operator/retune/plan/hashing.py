@@ -34,8 +34,8 @@ def baseline_hash(spec: ModelOptimizationSpec) -> str:
 
 
 def monitoring_hash(spec: Monitoring, model: Model, data: Data, champion_digest: str) -> str:
-    """Return the hash of everything that a window's verdict depends on besides the window: not on where it is found."""
-    return _digest(spec.model_copy(update={"check_host": None}), model, data, nonce=champion_digest)
+    """Return the hash of all that a window's verdict depends on beside the window: not on where or when it is found."""
+    return _digest(spec.model_copy(update={"check_host": None, "spread": None}), model, data, nonce=champion_digest)
 
 
 def attempt_hash(spec: ModelOptimizationSpec) -> str:

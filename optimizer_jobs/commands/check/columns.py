@@ -82,13 +82,14 @@ def present(values: pd.Series) -> pd.Series:
     if is_text(values):
         return values.dropna().astype(str).str.slice(0, _TEXT_LIMIT)
     numbers = values.astype("float64")
-    return numbers[np.isfinite(numbers)]
+    finite = np.isfinite(numbers.to_numpy())
+    return numbers if finite.all() else numbers[finite]
 
 
 def moved_away(pair: Pair) -> bool:
     """Return whether a quarter of a column's values or more lie where the reference has hardly any rows."""
     if pair.kind is Kind.NUMERIC:
-        low, high = pair.reference.quantile([_OUTER / 2, 1 - _OUTER / 2])
+        low, high = np.quantile(pair.reference.to_numpy(), [_OUTER / 2, 1 - _OUTER / 2])
         outside = (pair.current < low) | (pair.current > high)
     else:
         shares = pair.reference.value_counts(normalize=True, ascending=True)

@@ -149,9 +149,15 @@ def _draw(page: Path, drawn: _Drawn, marked: Collection[str]) -> None:
     from evidently import DataDefinition, Dataset, Report
     from evidently.presets import DataDriftPreset
 
+    class Drawing(DataDriftPreset):  # type: ignore[misc] # the library has no types
+        """Evidently's page without the metrics beside it, which draw each column once more and show it nowhere."""
+
+        def generate_metrics(self, _context: object) -> list[object]:
+            return []
+
     register()
     definition = DataDefinition(numerical_columns=drawn.numbers, categorical_columns=list(drawn.categories))
-    preset = DataDriftPreset(
+    preset = Drawing(
         columns=drawn.columns,
         per_column_method=dict.fromkeys(drawn.numbers, "ks") | dict.fromkeys(drawn.categories, CONTINGENCY),
         per_column_threshold={name: _ALWAYS if name in marked else _NEVER for name in drawn.columns},

@@ -70,7 +70,9 @@ def _epsilon_squared(places: NDArray[np.int64], scores: Floats) -> float:
 
 def _likeness(one: NDArray[np.int64], other: NDArray[np.int64]) -> float:
     """Return Cramér's V of two divisions of the same rows: 1 where one tells the other."""
-    table = pd.crosstab(one, other).to_numpy(np.float64)
+    (rows, row_of), (columns, column_of) = (np.unique(places, return_inverse=True) for places in (one, other))
+    flat = np.bincount(row_of * len(columns) + column_of, minlength=len(rows) * len(columns))
+    table = flat.reshape(len(rows), len(columns)).astype(np.float64)
     expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum()
     smaller = min(table.shape) - 1
     return float(np.sqrt(((table - expected) ** 2 / expected).sum() / (table.sum() * smaller))) if smaller else 1.0

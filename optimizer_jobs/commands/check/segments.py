@@ -218,8 +218,9 @@ def _moved(frames: _Frames, table: pd.DataFrame, named: Mapping[str, tuple[Mask,
         return {}
     drift = frames.check.request.drift or Drift()
     found: dict[str, Compared] = {}
+    usual, current = frames.reference[[PREDICTION]], table[[PREDICTION]]
     for name, (before, now) in named.items():
-        parts = (frames.reference.loc[before, [PREDICTION]], table.loc[now, [PREDICTION]])
+        parts = (usual[before], current[now])
         if all(map(len, parts)):
             found.update((name, column) for column in measure(*parts, drift, names=[PREDICTION]).columns)
     adjusted = holm([column.p_value for column in found.values()])

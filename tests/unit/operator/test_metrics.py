@@ -7,6 +7,7 @@ import aiohttp
 import pytest
 from prometheus_client import CollectorRegistry
 
+from retune.api.monitoring import Monitoring
 from retune.api.objects import ModelOptimization
 from retune.api.rolling import ActiveRollout
 from retune.api.status import (
@@ -259,7 +260,7 @@ def test_conditions_are_counted_over_all_resources() -> None:
 @pytest.mark.parametrize("window", [None, FIRST, FIRST + 5])
 def test_a_verdict_is_late_from_the_end_of_its_window_and_the_delay(window: int | None) -> None:
     """Counted from the first window that began after the champion went live."""
-    delay = own_delay("ml/digits", 60.0, 3600)
+    delay = own_delay("ml/digits", Monitoring(delay="60s"), 3600)
     due = datetime.fromtimestamp(((FIRST if window is None else window + 1) + 1) * 3600 + delay, tz=UTC)
     later = due + timedelta(seconds=90)
     assert lateness(watched(window), now=due) == 0

@@ -1,4 +1,4 @@
-"""Where a window is checked is no part of what its verdict depends on."""
+"""Where and when a window is checked is no part of what its verdict depends on."""
 
 from typing import Any
 
@@ -19,3 +19,8 @@ def test_a_verdict_counts_whatever_host_is_named_meanwhile() -> None:
     """Naming a host, or another one, while a check runs loses no verdict; another window does."""
     assert hashed() == hashed(checkHost="checks") == hashed(checkHost="others")
     assert hashed() != hashed(window="2h")
+
+
+def test_a_verdict_counts_however_checks_are_spread_meanwhile() -> None:
+    """Nor does another moment at which later checks start."""
+    assert hashed() == hashed(spread="5m") == hashed(spread="1h")

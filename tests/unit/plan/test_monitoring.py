@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from retune.api.monitoring import Monitoring
 from retune.api.status import ConditionStatus, ConditionType
 from retune.api.watched import Signal, Verdict
 from retune.contract.requests import CheckRequest
@@ -20,7 +21,7 @@ from tests.unit.plan.world import World, spec
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = 3600.0
-DELAY = windows.own_delay("ml/digits", 60.0, 3600)
+DELAY = windows.own_delay("ml/digits", Monitoring(delay="1m"), 3600)
 """Seconds after a window's end at which its check starts."""
 PRODUCTION = {"uri": "pvc://store/production", "labels": {"uri": "pvc://store/labels", "maxDelay": "0s"}}
 

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from retune.api.monitoring import Monitoring
 from retune.api.status import ConditionType, ModelOptimizationStatus, Stage
 from retune.api.triggers import SIGNAL_REASONS
 from retune.api.watched import Verdict as Judged
@@ -424,7 +425,7 @@ class Loop(RuleBasedStateMachine):
     )
     def end_window(self, drift: Judged, quality: Judged | None, *, estimated: bool, seconds: float) -> None:
         """A window ends, is judged, and the pods tell how fast they were in it."""
-        now, delay = self.world.now, windows.own_delay("ml/digits", 60.0, WINDOW)
+        now, delay = self.world.now, windows.own_delay("ml/digits", Monitoring(delay="1m"), WINDOW)
         self.world.wait(windows.seconds_until_next(now, WINDOW, delay) + 1)
         window = int(self.world.now.timestamp() // WINDOW) - 1
         self.world.live = Live(window=window, numbers=(LiveNumber("p95", seconds, "Measured", "told"),), requests=1000)

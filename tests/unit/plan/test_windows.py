@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
+from retune.api.monitoring import Monitoring
 from retune.plan.watch import windows
 
 moments = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - given its zone
@@ -47,16 +48,30 @@ def test_a_window_that_began_before_does_not_count(since: datetime, length: int)
     assert first.start >= since.timestamp() > first.start - length
 
 
-@given(st.text(max_size=80), delays, lengths)
-def test_checks_of_many_resources_are_spread_over_a_tenth_of_a_window(key: str, delay: float, length: int) -> None:
+@given(st.text(max_size=80), st.integers(0, 86400), lengths)
+def test_checks_of_many_resources_are_spread_over_a_tenth_of_a_window(key: str, delay: int, length: int) -> None:
     """The place of a resource is its own, never before the delay, and at most 5 minutes after it."""
-    own = windows.own_delay(key, delay, length)
-    assert own == windows.own_delay(key, delay, length)
+    own = windows.own_delay(key, Monitoring(delay=f"{delay}s"), length)
+    assert own == windows.own_delay(key, Monitoring(delay=f"{delay}s"), length)
     assert delay <= own <= delay + min(length / 10, 300)
 
 
 def test_a_thousand_resources_do_not_start_in_one_moment() -> None:
     """Of windows of a minute, each of the six seconds has its share."""
-    starts = Counter(windows.own_delay(f"ml/digits-{number}", 10.0, 60) for number in range(1000))
+    starts = Counter(windows.own_delay(f"ml/digits-{number}", Monitoring(delay="10s"), 60) for number in range(1000))
     assert sorted(starts) == [10, 11, 12, 13, 14, 15]
     assert max(starts.values()) < 250
+
+
+@given(st.integers(1, 3600), lengths)
+def test_a_spread_of_the_spec_counts_up_to_a_whole_window(spread: int, length: int) -> None:
+    """Resources fill it from its first second to its last tenth, and no check is put off to a later window."""
+    spec, most = Monitoring(delay="10s", spread=f"{spread}s"), min(spread, length)
+    starts = [windows.own_delay(f"ml/digits-{number}", spec, length) - 10 for number in range(100)]
+    assert min(starts) <= most / 10
+    assert 0.9 * most - 1 <= max(starts) < most
+
+
+def test_without_a_spread_all_checks_start_at_once() -> None:
+    """As who measures one resource by itself may want."""
+    assert {windows.own_delay(f"ml/{n}", Monitoring(delay="5s", spread="0s"), 3600) for n in range(9)} == {5}

@@ -212,7 +212,7 @@ def _why_no_verdict(draft: Draft, window: int, job: Job) -> tuple[str, str]:
 def start(draft: Draft, spec: Monitoring, champion: Version) -> None:
     """Start the check of the newest window that is over, unless it was judged, another runs, or two versions serve."""
     state = state_of(draft)
-    delay = windows.own_delay(draft.resource.key, seconds(spec.delay), state.window_seconds)
+    delay = windows.own_delay(draft.resource.key, spec, state.window_seconds)
     draft.wake(after=max(1.0, windows.seconds_until_next(draft.now, state.window_seconds, delay)))
     window, pending = windows.newest_over(draft.now, state.window_seconds, delay), pending_checks(draft)
     if pending:

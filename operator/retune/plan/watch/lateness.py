@@ -2,7 +2,6 @@
 
 from datetime import datetime
 
-from retune.api.base import seconds
 from retune.api.objects import ModelOptimization
 from retune.plan.watch import windows
 
@@ -16,5 +15,5 @@ def lateness(resource: ModelOptimization, *, now: datetime) -> float:
     if monitoring is None or monitoring.production is None or state is None or resource.spec.suspend:
         return 0.0
     ended = windows.end_of(windows.first_unjudged(state), state.window_seconds)
-    delay = windows.own_delay(resource.key, seconds(monitoring.delay), state.window_seconds)
+    delay = windows.own_delay(resource.key, monitoring, state.window_seconds)
     return max(0.0, now.timestamp() - ended.timestamp() - delay)

@@ -9,6 +9,7 @@ import math
 from datetime import UTC, datetime
 
 from retune.api.base import seconds
+from retune.api.monitoring import Monitoring
 from retune.api.watched import MonitoringStatus
 from retune.contract.requests import Window
 
@@ -41,19 +42,21 @@ def first_unjudged(state: MonitoringStatus) -> int:
     return first if state.window is None else max(first, state.window + 1)
 
 
-def own_delay(key: str, delay: float, length: int) -> float:
-    """Return the seconds after a window's end at which a resource's check starts: `delay` and a few more.
+def own_delay(key: str, spec: Monitoring, length: int) -> float:
+    """Return the seconds after a window's end at which a resource's check starts: its `delay` and a few more.
 
-    Windows end at one moment for everybody. Spread over a tenth of a window, 5 minutes at most, the checks of a cluster
-    do not all start in that moment; each resource always has the same place.
+    Windows end at one moment for everybody. Spread over a tenth of a window, 5 minutes at most, or over as long as the
+    spec says, the checks of a cluster do not all start in that moment; each resource always has the same place.
 
     Args:
         key: The resource, as `namespace/name`.
-        delay: Seconds that every check of the resource waits at least, for rows that arrive late.
-        length: Seconds that a window lasts.
+        spec: How it is watched.
+        length: Seconds that a window lasts, over which checks are spread at most.
     """
     place = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4]) / 2**32
-    return delay + math.floor(place * min(_SPREAD_SHARE * length, _SPREAD_SECONDS))
+    usual = min(_SPREAD_SHARE * length, _SPREAD_SECONDS)
+    spread = usual if spec.spread is None else min(seconds(spec.spread), length)
+    return seconds(spec.delay) + math.floor(place * spread)
 
 
 def newest_over(now: datetime, length: int, delay: float) -> int:
