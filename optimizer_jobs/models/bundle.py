@@ -178,9 +178,16 @@ def manifest_digest(written: bytes) -> str:
 
     The bytes as written count, not the fields that this version knows, so that the digest stays the same in later
     versions. Run and trial are left out, so that a bundle that a later run makes again has the same digest.
+
+    Raises:
+        ValueError: It is no JSON, or no bundle's manifest.
+        RecursionError: It is nested too deeply.
     """
     content = json.loads(written)
-    content["lineage"] = {key: value for key, value in content["lineage"].items() if key not in {"run", "trial"}}
+    lineage = content.get("lineage") if isinstance(content, dict) else None
+    if not isinstance(lineage, dict):
+        raise ValueError("it is no bundle's manifest")  # noqa: TRY004 - what is wrong is the content
+    content["lineage"] = {key: value for key, value in lineage.items() if key not in {"run", "trial"}}
     return f"sha256:{hashlib.sha256(_as_json(content)).hexdigest()}"
 
 

@@ -31,7 +31,7 @@ FOLDER = "bundles"
 MANIFEST_LIMIT = 1 << 20
 """Most bytes of a manifest."""
 
-NO_MANIFEST = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+NO_MANIFEST = (ValueError, RecursionError)
 """What `manifest_digest` raises for what is no manifest."""
 
 _FILLING, _LOCKS = ".filling-", ".locks"

@@ -127,7 +127,7 @@ def _files_of(store: Store, key: str, digest: str) -> set[str] | None:
     try:
         written = store.read(key, limit=MANIFEST_LIMIT)
         return set(Manifest.model_validate_json(written).files) if manifest_digest(written) == digest else None
-    except (AbsentError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except (AbsentError, ValueError, RecursionError):
         return None
     except StoreError as error:
         if error.kind is not Kind.TOO_LARGE:

@@ -28,7 +28,7 @@ MOST_ROWS = 20_000
 _LABELS = 2_000_000
 _MANIFEST_BYTES = 1 << 20
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_NOTHING = (ValueError, LookupError, TypeError, AttributeError, RecursionError, OSError)
+_UNREADABLE = (ValueError, RecursionError, OSError)
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,9 @@ def found(request: SuggestRequest, scratch: Path) -> Found:
     if told is None and _is_own(request):
         raise _nothing(request)
     digest = _serving(request, told)
-    manifest, notes = _manifest(request, digest)
-    signature = _signature(request, digest, manifest, told)
+    manifest, why = _manifest(request, digest)
+    signature = _signature(request, digest, manifest, told, unread=why)
+    notes = (f"{why[0].upper()}{why[1:]}, so answers are read as the captured files tell.",) if why else ()
     reading = _Reading(request, signature, now, now if told is None else told.newest, scratch)
     models = {*request.serves, *(answering(manifest, digest) if manifest is not None else ())}
     rows, others = _rows(reading, models, told)
@@ -131,10 +132,10 @@ def _serving(request: SuggestRequest, told: Told | None) -> str:
     return named if _DIGEST.fullmatch(named) else ""
 
 
-def _manifest(request: SuggestRequest, digest: str) -> tuple[Manifest | None, tuple[str, ...]]:
-    """Return the manifest of the bundle that serves, or why there is none."""
+def _manifest(request: SuggestRequest, digest: str) -> tuple[Manifest | None, str]:
+    """Return the manifest of the bundle that serves, or why the one that is looked for is not read, as a clause."""
     if request.artifacts is None or not digest:
-        return None, ()
+        return None, ""
     path = resolve(bundle_uri(request.artifacts, digest)).local / MANIFEST
     try:
         if path.stat().st_size > _MANIFEST_BYTES:
@@ -142,17 +143,16 @@ def _manifest(request: SuggestRequest, digest: str) -> tuple[Manifest | None, tu
         written = path.read_bytes()
         if manifest_digest(written) != digest:
             raise ValueError("it is not the one that was published")
-        return Manifest.model_validate_json(written), ()
+        return Manifest.model_validate_json(written), ""
     except FileNotFoundError:
-        words = f"The store has no bundle {digest[7:19]}, so answers are read as the captured files tell."
-    except _NOTHING as error:
-        words = (
-            f"The bundle's manifest cannot be read ({printable(str(error), limit=100)}), so the captured files tell."
-        )
-    return None, (words,)
+        return None, f"the store has no bundle {digest[7:19]}"
+    except _UNREADABLE as error:
+        return None, f"bundle {digest[7:19]}'s manifest cannot be read ({printable(str(error), limit=100)})"
 
 
-def _signature(request: SuggestRequest, digest: str, manifest: Manifest | None, told: Told | None) -> Signature:
+def _signature(
+    request: SuggestRequest, digest: str, manifest: Manifest | None, told: Told | None, *, unread: str
+) -> Signature:
     if manifest is not None:
         return manifest.signature
     if told is not None:
@@ -163,7 +163,7 @@ def _signature(request: SuggestRequest, digest: str, manifest: Manifest | None, 
         why = "and nothing here says which version serves"
         then = "Name the resource, or a file with its status: `kubectl get modeloptimization NAME -o yaml`."
     else:
-        why = f"and that of the version that serves ({digest[7:19]}) cannot be read in the store's copy"
+        why = f"and {unread}"
         then = f"Copy the resource's folder with bundles/{digest[7:]} in it, and name it with --store FOLDER."
     words = f"what {request.production.format} logs is read by the bundle's manifest, {why}."
     raise JobError(Reason.DATA_INVALID, request.captured, words, then)

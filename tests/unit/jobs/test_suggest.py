@@ -310,6 +310,28 @@ def test_with_the_bundle_they_are_read(
     assert {request for request, _ in desk.asked} <= {f"t{number}" for number in range(10)}
 
 
+def test_without_a_bundle_that_can_be_believed_the_refusal_says_why(
+    desk: Desk, make: Callable[..., Bundle], store: str, claims: Any
+) -> None:
+    """A damaged manifest is another fault than a folder that was not copied, and told as what it is."""
+    bundle = make()
+    path = claims.path(publish(bundle, uri=f"{store}/bundles").uri) / "bundle.json"
+    put(desk.shop, "a.json", in_events(desk.shop), at=time.time())
+    asked = {
+        "production": desk.shop.production.model_copy(update={"format": CaptureFormat.KSERVE}),
+        "captured": f"file://{desk.shop.root / 'logs'}",
+        "artifacts": f"file://{claims.path(store)}",
+        "serves": (bundle.digest,),
+    }
+    path.chmod(0o644)
+    path.write_text("{}")
+    with pytest.raises(JobError, match=r"and bundle \w+'s manifest cannot be read \(it is no bundle's manifest"):
+        desk.ask(**asked)
+    path.unlink()
+    with pytest.raises(JobError, match=r"and the store has no bundle \w+\."):
+        desk.ask(**asked)
+
+
 PROBABILITIES = np.array([[0.9, 0.1], [0.55, 0.45], [0.2, 0.8]])
 
 
