@@ -427,22 +427,25 @@ bench-servers: $(STAMP) ## Whether the quickstarts of examples/servers show the 
 bench-capturing: $(STAMP) ## What capturing requests costs the example's server, in latency (3 min).
 	@$(PY) -m tests.bench.capturing
 
-.PHONY: bench-monitoring
-bench-monitoring: $(STAMP) ## False alarms, delays and cost of drift checks, beside Evidently's defaults (60 min).
-	@$(IN_MONITOR) -m tests.bench.monitoring
-
 # What a check, a search and a judge need in one process, from the locks, and the two packages whose data is played.
 STREAMS := $(CACHE)/downloads/streams
+IN_STREAMS := PYTHONPATH="operator:.:$(STREAMS)/monitor" OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 nice env $(IN_LOCAL)
 
-.PHONY: bench-streams
-bench-streams: local-venv ## A year of flights and four of a census through the real loop, beside other ways to retrain (about 50 min on one core, 2 more the first time; ARGS="--streams flights" for one).
+.PHONY: streams-packages
+streams-packages: local-venv
 	@cat requirements/monitor.txt requirements/neighbours/streams.txt "$(LOCAL)/lock.txt" | cmp --silent - "$(STREAMS)/lock.txt" || { \
 		echo 'Installing Evidently, flights and census: about 2 min ...'; rm -rf "$(STREAMS)"; \
 		$(PIP) --require-hashes --target "$(STREAMS)/monitor" --requirement requirements/monitor.txt; \
 		$(PIP) --require-hashes --no-build-isolation --target "$(STREAMS)/data" --requirement requirements/neighbours/streams.txt; \
 		cat requirements/monitor.txt requirements/neighbours/streams.txt "$(LOCAL)/lock.txt" > "$(STREAMS)/lock.txt"; }
-	@PYTHONPATH="operator:.:$(STREAMS)/monitor" OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 nice env $(IN_LOCAL) -m tests.bench.streams \
-		--packages "$(STREAMS)/data" $(ARGS)
+
+.PHONY: bench-monitoring
+bench-monitoring: streams-packages ## False alarms, delays and cost of drift checks, beside Evidently's defaults (60 min, 2 more the first time).
+	@$(IN_STREAMS) -m tests.bench.monitoring $(ARGS)
+
+.PHONY: bench-streams
+bench-streams: streams-packages ## A year of flights and four of a census through the real loop, beside other ways to retrain (about 50 min on one core, 2 more the first time; ARGS="--streams flights" for one).
+	@$(IN_STREAMS) -m tests.bench.streams --packages "$(STREAMS)/data" $(ARGS)
 
 .PHONY: bench-estimates
 bench-estimates: $(STAMP) ## Estimates of quality without labels on fourteen shifts whose labels are known (4 min; ARGS="--nannyml PYTHON" for NannyML's CBPE beside, with an interpreter that has it and statsmodels).

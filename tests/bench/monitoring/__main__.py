@@ -25,7 +25,7 @@ HARD = 0.3
 SHIFTS = (0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
 ROWS = 500
 OUT = Path(os.environ.get("RETUNE_CACHE", "out")) / "bench-monitoring"
-"""Inside an image the tree is read-only, and the cache is not."""
+"""Of what is downloaded, and no part of the tree."""
 BESIDE = 300
 
 
