@@ -65,11 +65,13 @@ class Resampled:
 
     @property
     def spread(self) -> float:
-        """Standard deviation of one row's contribution; not below that of one row that changes.
+        """Standard deviation of one row's contribution at most; not below that of one row that changes.
 
-        With it, an interval for another number of rows is estimated, so what unseen rows may add is part of it.
+        With it, an interval for another number of rows is estimated, so what unseen rows may add is part of it. Where
+        few rows contribute much, their number in these rows is chance: the variance is the one that it exceeds in one
+        of ten samples only, from its own standard error (the fourth moment).
         """
-        seen = float(self.influence.std() * math.sqrt(self.rows / len(self.influence)))
+        seen = math.sqrt(_upper_variance(self.influence) * self.rows / len(self.influence))
         unseen = _USUAL_QUANTILE * max(self.worst) * math.sqrt(self.rows)
         return max(seen + unseen, self.flip / math.sqrt(self.evidence + 1))
 
@@ -231,6 +233,15 @@ def _resampled(at: At, evaluation: Evaluation, *, value: float) -> Resampled:
         flip=evaluation.flip,
         evidence=evaluation.evidence,
     )
+
+
+def _upper_variance(influence: Floats) -> float:
+    """Return the upper end of a one-sided interval, of 90 %, of the variance of contributions (P,) centred on 0."""
+    variance = float((influence**2).mean())
+    if variance <= _TINY:
+        return 0.0
+    kurtosis = float(((influence / math.sqrt(variance)) ** 4).mean())
+    return variance * (1 + float(norm.ppf(0.9)) * math.sqrt(max(0.0, kurtosis - 1) / len(influence)))
 
 
 def _blocks(evaluation: Evaluation) -> int:

@@ -1,17 +1,18 @@
 """How often the judge promotes what is truly worse, and refuses what is truly equal, in whole verdicts.
 
 A population is drawn once and is the truth: what a model is worth on all of its rows is known exactly. Each verdict
-gets test rows of its own from it, as many as the judge itself says an equal candidate needs, and decides by the
-statistics of a Job and its default limits. Candidates are made to lose exactly so much: some rows are answered by a
-weaker model, or all rows by a mean of both. An equal one has the champion's answers in another order among rows with
-the same label, so that it disagrees and no metric changes. Size and latency are taken as halved, so that quality alone
-decides.
+gets test rows of its own from it, as many as the judge itself says an equal candidate needs when it has seen some
+others, and decides by the statistics of a Job and its default limits. Candidates are made to lose exactly so much:
+some rows are answered by a weaker model, or all rows by a mean of both. An equal one has the champion's answers in
+another order among rows with the same label, so that it disagrees and no metric changes. Size and latency are taken as
+halved, so that quality alone decides.
 """
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -220,17 +221,17 @@ def tally(families: Sequence[str], draws: int, *, where: str, seed: int, console
     counts: Counts = {(family, loss): [0, 0] for family in families for loss in LOSSES}
     random = np.random.default_rng(seed)
     for world in worlds(families, where=where, seed=seed):
-        rows = min(MOST_ROWS, max(FEWEST_ROWS, world.rows_needed(random)))
-        for loss in LOSSES:
-            for _ in range(draws):
-                sample = random.choice(len(world.truth), rows, replace=False)
-                counted = counts[world.family, loss]
-                counted[0] += world.verdict(loss, sample) is Verdict.PROMOTE
-                counted[1] += 1
+        rows = [min(MOST_ROWS, max(FEWEST_ROWS, world.rows_needed(random))) for _ in range(draws)]
+        for loss, number in product(LOSSES, rows):
+            sample = random.choice(len(world.truth), number, replace=False)
+            counted = counts[world.family, loss]
+            counted[0] += world.verdict(loss, sample) is Verdict.PROMOTE
+            counted[1] += 1
         so_far = ", ".join(
             f"{promoted} of {all_of}" for promoted, all_of in (counts[world.family, loss] for loss in LOSSES)
         )
-        console.print(f"{world.family}, {world.kind}: judged on {rows} rows; promoted so far {so_far}")
+        judged_on = f"{min(rows)} to {max(rows)} rows"
+        console.print(f"{world.family}, {world.kind}: judged on {judged_on}; promoted so far {so_far}")
     return counts
 
 

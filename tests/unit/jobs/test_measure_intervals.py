@@ -135,6 +135,21 @@ def test_rows_named_for_a_mean_show_it_in_nine_of_ten_cases() -> None:
     assert 0.84 <= np.mean(shown) <= 0.96
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [1.0, 0.1])
+def test_the_spread_by_which_rows_are_named_is_seldom_too_small(share: float) -> None:
+    """Where few rows contribute, a sample that has few of them by chance names hardly fewer rows than are needed."""
+    generator = np.random.default_rng(3)
+
+    def contributions(rows: int) -> np.ndarray:
+        found = generator.normal(0, 1, (2, rows)) ** 2
+        return np.where(generator.random(rows) < share, found[0] - found[1], 0.0)
+
+    true = contributions(1_000_000).std()
+    named = [resampled(of(contributions(1000))).spread for _ in range(60)]
+    assert np.mean(np.asarray(named) >= true) >= 0.7
+
+
 def test_rows_are_only_named_for_a_margin() -> None:
     """No number of rows shows that nothing at all is lost."""
     with pytest.raises(ValueError, match="above 0"):
