@@ -89,11 +89,12 @@ def present(values: pd.Series) -> pd.Series:
 def moved_away(pair: Pair) -> bool:
     """Return whether a quarter of a column's values or more lie where the reference has hardly any rows."""
     if pair.kind is Kind.NUMERIC:
+        values = pair.current.to_numpy()
         low, high = np.quantile(pair.reference.to_numpy(), [_OUTER / 2, 1 - _OUTER / 2])
-        outside = (pair.current < low) | (pair.current > high)
+        outside = (values < low) | (values > high)
     else:
         shares = pair.reference.value_counts(normalize=True, ascending=True)
-        outside = ~pair.current.isin(shares.index[shares.cumsum() > _OUTER])
+        outside = ~pair.current.isin(shares.index[shares.cumsum() > _OUTER]).to_numpy()
     return bool(outside.mean() >= _MOVED_THERE)
 
 

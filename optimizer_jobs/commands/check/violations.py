@@ -5,6 +5,7 @@ what happens by chance: even without a change, some values of a window lie outsi
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -83,14 +84,19 @@ def _unseen(name: str, reference: pd.Series, current: pd.Series) -> Iterator[str
 
 def _outside(name: str, reference: pd.Series, current: pd.Series) -> Iterator[str]:
     """Report values outside the reference's range, if they are more than expected by chance (a beta distribution)."""
-    low, high = float(reference.min()), float(reference.max())
-    outside = int(((current < low) | (current > high)).sum())
-    expected = float(beta.isf(_CHANCE, 2, max(1, len(reference) - 1)))
-    if _more(outside, len(current), beyond=expected):
+    values, (low, high) = current.to_numpy(), (float(reference.min()), float(reference.max()))
+    outside = int(((values < low) | (values > high)).sum())
+    if _more(outside, len(current), beyond=_outside_by_chance(len(reference))):
         yield (
             f"{name} lies outside the reference's {low:g} to {high:g} in {outside / len(current):.1%} of the rows, "
             f"from {current.min():g} to {current.max():g}."
         )
+
+
+@lru_cache(maxsize=64)
+def _outside_by_chance(rows: int) -> float:
+    """Return the share of values that lie outside so many of the reference by chance; kept, for columns are alike."""
+    return float(beta.isf(_CHANCE, 2, max(1, rows - 1)))
 
 
 def _more(count: int, rows: int, *, beyond: float) -> bool:
