@@ -69,12 +69,12 @@ class Watched:
             self.finish()
             changed, _ = await settle(operator, self.key)
 
-    def next_window(self) -> int:
+    def next_window(self, **timing: str) -> int:
         """Let the next window of the watch end, and its delay; returns its number."""
-        state = self.status
+        state, timing = self.status, {"delay": f"{DELAY}s"} | timing
         first = windows.first_since(state.since, WINDOW)
         index = first if state.window is None else max(first, state.window + 1)
-        delay = windows.own_delay(self.key, Monitoring(delay=f"{DELAY}s"), WINDOW)
+        delay = windows.own_delay(self.key, Monitoring.model_validate(timing), WINDOW)
         self.clock.now = windows.end_of(index, WINDOW) + timedelta(seconds=delay)
         return index
 
@@ -131,6 +131,24 @@ async def test_a_window_costs_two_writes_and_nothing_is_written_between(watched:
     assert watched.status.window == index
     assert watched.status.samples == 900
     assert watched.status.report_uri == f"pvc://retune-artifacts/digits/monitoring/w{index}/report.html"
+
+
+async def test_a_check_starts_at_its_place_in_the_spread(watched: Watched) -> None:
+    """Neither before nor after it, once the spec says so, and the verdict of a check that runs meanwhile counts."""
+    operator, path = watched.operator(), watched.bench.path("modeloptimizations", "digits")
+    first = watched.next_window()
+    await settle(operator, watched.key)
+    watched.bench.patch(path, {"spec": {"monitoring": {"spread": f"{WINDOW}s"}}})
+    watched.finish()
+    await settle(operator, watched.key)
+    assert watched.status.window == first
+    index = watched.next_window(spread=f"{WINDOW}s")
+    watched.clock.wait(-1)
+    await settle(operator, watched.key)
+    assert index not in watched.checks
+    watched.clock.wait(1)
+    await settle(operator, watched.key)
+    assert index in watched.checks
 
 
 async def test_a_check_knows_its_window_and_runs_in_the_monitor_image(watched: Watched) -> None:
