@@ -440,7 +440,7 @@ streams-packages: local-venv
 		cat requirements/monitor.txt requirements/neighbours/streams.txt "$(LOCAL)/lock.txt" > "$(STREAMS)/lock.txt"; }
 
 .PHONY: bench-monitoring
-bench-monitoring: streams-packages ## False alarms, delays and cost of drift checks, beside Evidently's defaults (60 min, 2 more the first time).
+bench-monitoring: streams-packages ## False alarms, delays and cost of drift checks, beside Evidently's defaults (1 to 2 h, 2 min more the first time).
 	@$(IN_STREAMS) -m tests.bench.monitoring $(ARGS)
 
 .PHONY: bench-streams
