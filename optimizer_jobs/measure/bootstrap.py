@@ -68,8 +68,8 @@ class Resampled:
         """Standard deviation of one row's contribution at most; not below that of one row that changes.
 
         With it, an interval for another number of rows is estimated, so what unseen rows may add is part of it. Where
-        few rows contribute much, their number in these rows is chance: the variance is the one that it exceeds in one
-        of ten samples only, from its own standard error (the fourth moment).
+        few rows contribute much, how many of them are among these rows is chance, so the variance is taken at the upper
+        end of its own interval. That is too low still where hardly any of them were seen.
         """
         seen = math.sqrt(_upper_variance(self.influence) * self.rows / len(self.influence))
         unseen = _USUAL_QUANTILE * max(self.worst) * math.sqrt(self.rows)
@@ -236,7 +236,10 @@ def _resampled(at: At, evaluation: Evaluation, *, value: float) -> Resampled:
 
 
 def _upper_variance(influence: Floats) -> float:
-    """Return the upper end of a one-sided interval, of 90 %, of the variance of contributions (P,) centred on 0."""
+    """Return the upper end of a one-sided interval, nominally of 90 %, of the variance of contributions (P,) around 0.
+
+    Its standard error is that of large samples, from the fourth moment.
+    """
     variance = float((influence**2).mean())
     if variance <= _TINY:
         return 0.0

@@ -25,7 +25,7 @@ HARD = 0.3
 SHIFTS = (0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
 ROWS = 500
 OUT = Path(os.environ.get("RETUNE_CACHE", "out")) / "bench-monitoring"
-"""Of what is downloaded, and no part of the tree."""
+"""Where the picture goes: beside what is downloaded, or else below the tree."""
 BESIDE = 300
 
 
