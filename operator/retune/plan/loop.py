@@ -52,6 +52,7 @@ def plan(observed: Observed, now: datetime) -> Plan:
     if lease is not None:
         return Plan(status=draft.status, actions=(lease,))
     hold = next((hold for step in STEPS if (hold := step(draft)) is not None), None) or _idle(draft)
+    watch.keep_to_champion(draft)
     worth.forget(draft)
     commands.say_what_is_followed(draft)
     delivered.say_what_became(draft)

@@ -91,6 +91,7 @@ class Promises:
         self._check_delivery(before, after, resource)
         self._check_worth(after)
         self._check_shown(before, after)
+        self._check_watch(after)
         if after.champion and after.champion.run_name and _champion_of(after) != _champion_of(before):
             returned = self._check_choice if _is_untouched(before, after) else self._check_promotion
             check = self._check_return if before.original is None else returned
@@ -132,6 +133,11 @@ class Promises:
             assert after.champion is not None
             assert after.champion.shown_by == "Nothing"
             assert after.target_uid != before.target_uid
+
+    def _check_watch(self, after: ModelOptimizationStatus) -> None:
+        """What windows say is said of the version that is champion, and never of one before it."""
+        if after.monitoring is not None and after.champion is not None:
+            assert after.monitoring.champion_digest == after.champion.digest
 
     def _by_person(self, observed: Observed, after: ModelOptimizationStatus) -> bool:
         """Whether a person's rollback begins or ends in this decision."""

@@ -25,6 +25,15 @@ def judge_windows(draft: Draft) -> None:
     conditions.set_conditions(draft, spec)
 
 
+def keep_to_champion(draft: Draft) -> None:
+    """Begin anew where this pass has made another version champion: no status shows one beside windows of another."""
+    spec, champion, watch = draft.spec.monitoring, draft.status.champion, draft.status.monitoring
+    if spec is None or champion is None or watch is None or watch.champion_digest == champion.digest:
+        return
+    state.begin(draft, spec, champion)
+    conditions.set_conditions(draft, spec)
+
+
 def _judge_live_numbers(draft: Draft, spec: Monitoring) -> None:
     """Judge the live numbers of a window that has not been judged yet."""
     performance, watch = spec.performance, state_of(draft)
