@@ -2,8 +2,8 @@
 
 Somebody labels what looks suspicious, or what was accepted. A classifier tells rows with a label from those without; if
 it can, each labelled row counts by the inverse of its chance to be labelled, clipped. Labels that come at random are
-told apart once in 30,000 windows, so nothing changes for them. What decides who is labelled must be in the inputs or in
-the answers: what is in neither is not seen.
+hardly ever told apart, so nothing changes for them. What decides who is labelled must be in the inputs or in the
+answers: what is in neither is not seen.
 """
 
 from dataclasses import dataclass
@@ -17,8 +17,12 @@ from optimizer_jobs.measure.unlabelled.density import density_of
 from optimizer_jobs.measure.unlabelled.features import Encoded, encoded
 from optimizer_jobs.measure.unlabelled.support import support_of
 
-SURE = 4.0
-"""Standard errors by which labelled rows must be told apart from the others before anything changes."""
+SURE = 5.0
+"""Standard errors by which labelled rows must be told apart from the others before anything changes.
+
+The errors are those of two samples of given scores. Scores that were fitted out of fold spread wider by a fifth or
+more, because folds that differ by chance train each other's models: four errors came in one of some thousand windows of
+labels at random."""
 MOST_OUTSIDE = 0.2
 """Largest share of the rows without a label that lie where no labelled row does."""
 LEAST_EFFECTIVE = 50

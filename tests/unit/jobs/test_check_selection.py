@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_breast_cancer, load_wine
 
@@ -21,14 +21,15 @@ def window(rows: int, seed: int) -> pd.DataFrame:
     return pd.DataFrame(chosen.assign(**answers))
 
 
-# DEL=np.where(height > 0, "0", "1"), confidence=1 / (1 + np.exp(-np.abs(height) * 2)))
-
-
 @pytest.mark.slow
 @given(seed=st.integers(0, 2**31 - 1), share=st.floats(0.1, 0.9), rows=st.integers(300, 800))
-@settings(max_examples=30, deadline=None)
+@example(seed=103, share=0.390625, rows=395)
+@settings(max_examples=60, deadline=None, derandomize=True)
 def test_labels_that_come_at_random_change_nothing(seed: int, share: float, rows: int) -> None:
-    """So everything that was proven by such labels is proven still."""
+    """So what was proven by such labels is proven still; always the same draws, as chance may tell one apart.
+
+    The first is one of those that look selective by four standard errors of two samples that nobody has fitted to.
+    """
     labelled = np.random.default_rng(seed).random(rows) < share
     assert selection_of(window(rows, seed % 1000), labelled, seed=0) is None
 
