@@ -138,6 +138,9 @@ class Promises:
         """What windows say is said of the version that is champion, and never of one before it."""
         if after.monitoring is not None and after.champion is not None:
             assert after.monitoring.champion_digest == after.champion.digest
+            reliable = condition_of(after, ConditionType.MONITORING_RELIABLE)
+            if after.monitoring.window is None and reliable is not None:
+                assert reliable.status is not ConditionStatus.TRUE
 
     def _by_person(self, observed: Observed, after: ModelOptimizationStatus) -> bool:
         """Whether a person's rollback begins or ends in this decision."""

@@ -427,10 +427,12 @@ def test_a_promotion_begins_a_new_watch() -> None:
     world = watched(triggers={"cooldown": "1s"})
     for _ in range(2):
         judged(world, drift=Verdict.BREACH, quality=Verdict.BREACH)
+    assert condition(world, ConditionType.MONITORING_RELIABLE) == (ConditionStatus.TRUE, "Judged")
     world.promote()
     state = world.resource.status.monitoring
     assert state is not None
     assert state.signals == ()
+    assert condition(world, ConditionType.MONITORING_RELIABLE) == (ConditionStatus.UNKNOWN, "NotSeenYet")
     assert world.now - state.since < timedelta(minutes=10)
     name = next_window(world)
     request = world.requests[name]

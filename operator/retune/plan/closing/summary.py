@@ -14,6 +14,7 @@ from retune.plan.observed import OBJECT_MISSING, REFUSALS
 from retune.plan.rollout.proposing import REVERT_PROPOSED
 from retune.plan.rollout.returned import BY_PERSON
 from retune.plan.run.room import STORE_FULL
+from retune.plan.watch.state import NOT_SEEN_YET
 
 _BETWEEN_VERSIONS = {Stage.ROLLING_OUT, Stage.BAKING, Stage.ROLLING_BACK}
 _WORKING = {Stage.PENDING, Stage.BASELINING, Stage.OPTIMIZING, Stage.GATING} | _BETWEEN_VERSIONS
@@ -202,10 +203,11 @@ def _is_news(kind: ConditionType, old: Condition | None, new: Condition) -> bool
     status_before = old.status if old else None
     if kind in _ABNORMAL:
         return new.status is not status_before and ConditionStatus.TRUE in {new.status, status_before}
-    if kind is ConditionType.MONITORING_RELIABLE and old is None:
+    if kind is ConditionType.MONITORING_RELIABLE and (old is None or old.reason == NOT_SEEN_YET[0]):
         return new.status is not ConditionStatus.TRUE
     changed = old is None or (old.status, old.reason) != (new.status, new.reason)
-    return changed and (kind is ConditionType.MONITORING_RELIABLE or new.reason not in _ROUTINE)
+    routine = {NOT_SEEN_YET[0]} if kind is ConditionType.MONITORING_RELIABLE else _ROUTINE
+    return changed and new.reason not in routine
 
 
 def _is_bad(kind: ConditionType, new: Condition) -> bool:

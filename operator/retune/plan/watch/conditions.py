@@ -5,7 +5,7 @@ from retune.api.status import ConditionStatus, ConditionType
 from retune.api.watched import Signal
 from retune.plan.draft import Draft
 from retune.plan.watch import alarms
-from retune.plan.watch.state import state_of
+from retune.plan.watch.state import NOT_SEEN_YET, state_of
 
 
 def set_conditions(draft: Draft, spec: Monitoring) -> None:
@@ -38,4 +38,4 @@ def _set(draft: Draft, kind: ConditionType, watched: list[Signal | None], *, rea
     elif seen:
         draft.condition(kind, ConditionStatus.UNKNOWN, seen[0].reason, seen[0].message)
     elif watched:
-        draft.condition(kind, ConditionStatus.UNKNOWN, "NotSeenYet", "no window has ended yet")
+        draft.condition(kind, ConditionStatus.UNKNOWN, *NOT_SEEN_YET)

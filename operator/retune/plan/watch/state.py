@@ -1,10 +1,13 @@
 """The watch as the status holds it: begun with each champion, carried on from window to window."""
 
 from retune.api.monitoring import Monitoring
-from retune.api.status import Version
+from retune.api.status import ConditionStatus, ConditionType, Version
 from retune.api.watched import MonitoringStatus
-from retune.plan.draft import Draft
+from retune.plan.draft import Draft, condition_of
 from retune.plan.watch import windows
+
+NOT_SEEN_YET = ("NotSeenYet", "no window has ended yet")
+"""Reason and sentence of what no window of this watch has judged."""
 
 
 def begin(draft: Draft, spec: Monitoring, champion: Version) -> None:
@@ -14,6 +17,8 @@ def begin(draft: Draft, spec: Monitoring, champion: Version) -> None:
         return
     new = MonitoringStatus(since=draft.now, champion_digest=champion.digest, window_seconds=length)
     draft.update(monitoring=new)
+    if condition_of(draft.status, ConditionType.MONITORING_RELIABLE) is not None:
+        draft.condition(ConditionType.MONITORING_RELIABLE, ConditionStatus.UNKNOWN, *NOT_SEEN_YET)
 
 
 def begin_anew(draft: Draft) -> None:
