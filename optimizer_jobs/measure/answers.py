@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.measure.all_outputs import AllOutputs, all_outputs, likeness
 from optimizer_jobs.measure.label_sets import LabelSets, label_sets_of
+from optimizer_jobs.measure.scales import can_be_probabilities
 from optimizer_jobs.measure.unfit import UnfitAnswersError
 from optimizer_jobs.models.bundle import Manifest
 from optimizer_jobs.models.engine import Session
@@ -25,8 +26,6 @@ Floats = NDArray[np.float64]
 
 _ANYTHING = Reading()
 _EVEN = 0.5
-_ROUNDING = 1e-2
-"""What probabilities may be off by, because integers round them."""
 _TABLE_AXES = 2
 _TWO_CLASSES = 2
 
@@ -223,7 +222,7 @@ def _columns_of(read: Predictions, scores: Floats, how: Reading) -> NDArray[np.i
 def _with_scores(labels: Array, scores: Floats | None, classes: Sequence[object] | None, how: Reading) -> Predictions:
     if scores is None:
         return Predictions(labels=labels, positive=how.positive)
-    if how.scale is Scale.PROBABILITIES and not ((scores > -_ROUNDING) & (scores < 1 + _ROUNDING)).all():
+    if how.scale is Scale.PROBABILITIES and not can_be_probabilities(scores):
         raise NotAClassifierError("scores that are read as probabilities are not between 0 and 1")
     probabilities = None if how.scale is None else _probabilities(scores, how.scale)
     width = max(scores.shape[1], _TWO_CLASSES)

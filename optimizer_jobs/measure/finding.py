@@ -18,6 +18,7 @@ from optimizer_jobs.measure.all_outputs import answers_singly
 from optimizer_jobs.measure.answers import Answers, Array, answers_of, outputs_of, predictions_of, spelled
 from optimizer_jobs.measure.chance import no_better_than_chance
 from optimizer_jobs.measure.label_sets import label_sets_of
+from optimizer_jobs.measure.scales import can_be_probabilities
 from optimizer_jobs.measure.unfit import NotUnderstoodError, UnfitAnswersError
 from optimizer_jobs.models.engine import Session
 from optimizer_jobs.signature import Reading, Scale
@@ -233,12 +234,11 @@ def _knows(seen: _Seen, name: str) -> bool:
 
 
 def _scale(values: Array) -> Scale:
-    """Return what scores are: probabilities where all are between 0 and 1, else logits.
+    """Return what scores are: probabilities where all are between 0 and 1 but for rounding, else logits.
 
     Where a row's sum is not 1, as of one sigmoid for each class, its probabilities are the shares of the sum.
     """
-    numbers = values.astype(np.float64)
-    return Scale.PROBABILITIES if bool(((numbers >= 0) & (numbers <= 1)).all()) else Scale.LOGITS
+    return Scale.PROBABILITIES if can_be_probabilities(values.astype(np.float64)) else Scale.LOGITS
 
 
 def _classes(seen: _Seen, scores: str) -> Classes:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from optimizer_jobs.measure.scales import can_be_probabilities
 from optimizer_jobs.measure.unfit import UnfitAnswersError
 from optimizer_jobs.signature import Reading, Scale
 
@@ -14,8 +15,6 @@ BoolArray = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
 _EVEN = 0.5
-_ROUNDING = 1e-2
-"""What probabilities may be off by, because integers round them."""
 _TABLE_AXES = 2
 
 
@@ -91,7 +90,7 @@ def _scores(values: Array, reading: Reading) -> Floats:
     scores: Floats = values.astype(np.float64)
     if not np.isfinite(scores).all():
         raise UnfitAnswersError(f"{int((~np.isfinite(scores)).any(axis=1).sum())} rows have scores without a value")
-    if reading.scale is Scale.PROBABILITIES and not ((scores > -_ROUNDING) & (scores < 1 + _ROUNDING)).all():
+    if reading.scale is Scale.PROBABILITIES and not can_be_probabilities(scores):
         raise UnfitAnswersError("scores that are read as probabilities are not between 0 and 1")
     return scores
 

@@ -97,6 +97,35 @@ def test_a_model_that_knows_its_columns_shows_the_label_by_what_is_left(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["XGBoost", "scikit-learn"])
+def test_several_columns_that_a_model_was_not_fitted_on_are_the_labels_where_it_predicts_as_many(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever they are called; one column more may be an id or a label, and is asked for."""
+    monkeypatch.chdir(tmp_path)
+    frame = load_linnerud(as_frame=True).frame
+    frame = pd.concat([frame] * 10, ignore_index=True) + np.random.default_rng(0).normal(size=(200, 6))
+    exercises, measures = frame[["Chins", "Situps", "Jumps"]], frame[["Weight", "Waist"]]
+    for split, rows in {"train": slice(0, 100), "val": slice(100, 150), "test": slice(150, 200)}.items():
+        exercises.join(measures)[rows].to_csv(f"{split}.csv", index=False)
+    if kind == "XGBoost":
+        xgboost = pytest.importorskip("xgboost")
+        xgboost.XGBRegressor(n_estimators=20).fit(exercises, measures).save_model("model.ubj")
+    else:
+        pytest.importorskip("skops")
+        joblib.dump(DecisionTreeRegressor(max_depth=4).fit(exercises, measures), "model.joblib")
+    model = next(tmp_path.glob("model.*")).name
+    assert command_line.main(["init", model, "--allow-code"]) == Exit.DONE
+    manifest = capsys.readouterr().out
+    assert "# label: columns 'Weight', 'Waist', because the model knows all others." in manifest
+    assert manifest.count('labelColumns: ["Weight", "Waist"]') == 3
+    for path in tmp_path.glob("*.csv"):
+        pd.read_csv(path).assign(visit="v7").to_csv(path, index=False)
+    assert command_line.main(["init", model, "--allow-code"]) == Exit.USAGE
+    assert "not fitted on Weight, Waist, visit. Name the one with the labels" in capsys.readouterr().err
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["model.onnx", "model.ubj"])
 def test_a_feature_that_is_called_like_a_label_is_none(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

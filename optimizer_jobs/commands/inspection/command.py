@@ -34,7 +34,7 @@ from optimizer_jobs.data.label_columns import together
 from optimizer_jobs.data.readers import Columns, UnreadableDataError
 from optimizer_jobs.errors import JobError, printable
 from optimizer_jobs.machinery.formats.base import task_named
-from optimizer_jobs.machinery.formats.columns import label_named
+from optimizer_jobs.machinery.formats.columns import labels_left
 from optimizer_jobs.machinery.formats.delivery import Opened, fetch_model, open_delivered
 from optimizer_jobs.measure.unfit import NotUnderstoodError
 from optimizer_jobs.preflight.reading import check_chance, with_reading
@@ -164,7 +164,7 @@ def _opened(
     try:
         opened, guess = _converted(request, model, known, before, scratch)
     except JobError as error:
-        known = _with_label_named(error, request, known)
+        known = _with_labels_left(error, request, known)
         before = _asked(request) or from_labels(known.values(request), known.label)
         opened, guess = _converted(request, model, known, before, scratch / "labelled")
     check_rows(opened.signature, uri=request.model.uri)
@@ -184,13 +184,15 @@ def _opened(
     return opened, known, guess
 
 
-def _with_label_named(error: JobError, request: InspectRequest, known: _Known) -> _Known:
-    """Return what is known with the label column that a refusal names; raises the refusal where it names none."""
+def _with_labels_left(error: JobError, request: InspectRequest, known: _Known) -> _Known:
+    """Return what is known with the labels that a refusal names; raises the refusal where it names none."""
     names = [name for columns in known.tables.values() for name in columns.names]
-    column = label_named(error, names)
-    if column is None or request.labels:
+    left = labels_left(error, names)
+    if request.labels or not left:
         raise error
-    return _Known.of(request, known.tables, Label(column, f"column {column!r}, because the model knows all others"))
+    because = "because the model knows all others"
+    label = labels_together(left, because) if len(left) > 1 else Label(left[0], f"column {left[0]!r}, {because}")
+    return _Known.of(request, known.tables, label)
 
 
 def _converted(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from optimizer_jobs.measure.answers import Predictions, predictions_of
 from optimizer_jobs.measure.label_sets import label_sets_of
+from optimizer_jobs.measure.scales import ROUNDING, can_be_probabilities
 from optimizer_jobs.measure.unfit import UnfitAnswersError
 from optimizer_jobs.models.bundle import Manifest
 from optimizer_jobs.signature import Reading, Scale
@@ -23,8 +24,6 @@ Floats = NDArray[np.float64]
 MOST_CLASSES = 100
 """Of more, answers are no part of where a row lies."""
 _EVEN = 0.5
-_OFF = 1e-2
-"""What probabilities may be off by, because integers round them."""
 _TABLE_AXES = 2
 _TWO = 2
 
@@ -139,10 +138,9 @@ def _guessed(outputs: Mapping[str, Array], known: Known, rows: int, *, several: 
 
 
 def _scale(scores: Array, *, several: bool) -> Scale:
-    within = bool(((scores >= -_OFF) & (scores <= 1 + _OFF)).all())
     single = several or scores.ndim == 1 or scores.shape[1] == 1
-    whole = single or bool(np.allclose(scores.sum(axis=1), 1.0, atol=_OFF))
-    return Scale.PROBABILITIES if within and whole else Scale.LOGITS
+    whole = single or bool(np.allclose(scores.sum(axis=1), 1.0, atol=ROUNDING))
+    return Scale.PROBABILITIES if can_be_probabilities(scores) and whole else Scale.LOGITS
 
 
 def _task(outputs: Mapping[str, Array], rows: int) -> Task:
@@ -150,7 +148,7 @@ def _task(outputs: Mapping[str, Array], rows: int) -> Task:
     single = [values for values in outputs.values() if values.size == rows]
     if len(outputs) == 1 and single and single[0].dtype.kind == "f":
         known = single[0][np.isfinite(single[0])]
-        return Task.CLASSIFICATION if ((known >= 0) & (known <= 1)).all() else Task.REGRESSION
+        return Task.CLASSIFICATION if can_be_probabilities(known) else Task.REGRESSION
     return Task.CLASSIFICATION
 
 

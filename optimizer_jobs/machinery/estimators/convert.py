@@ -18,6 +18,7 @@ from optimizer_jobs.errors import JobError, printable
 from optimizer_jobs.machinery.boosters.estimators import register_steps
 from optimizer_jobs.machinery.estimators.comparing import Answers, Difference, asked, difference, unit_of
 from optimizer_jobs.machinery.estimators.converters.registry import own_for
+from optimizer_jobs.machinery.estimators.differing import step_that_differs
 from optimizer_jobs.machinery.estimators.inputs import Array, asked_with, final
 from optimizer_jobs.machinery.estimators.missing_routes import route_missing
 from optimizer_jobs.machinery.estimators.probes import probes
@@ -48,7 +49,16 @@ class NotConvertibleError(ValueError):
 
 
 class DiffersError(NotConvertibleError):
-    """The file answers differently than the estimator."""
+    """The file answers differently than the estimator.
+
+    Args:
+        message: How far, in words.
+        rows: The rows that were asked, by input name.
+    """
+
+    def __init__(self, message: str, rows: Mapping[str, Array]) -> None:
+        super().__init__(message)
+        self.rows = rows
 
 
 def to_onnx(
@@ -78,11 +88,17 @@ def to_onnx(
     for rounding in roundings:
         try:
             _attempt(estimator, inputs, rounding, target=target, rows=rows, X=X, delivered=delivered)
-        except DiffersError:
+        except DiffersError as error:
             if rounding is roundings[-1]:
-                raise
+                raise _with_step(error, estimator, inputs) from None
             continue
         return
+
+
+def _with_step(error: DiffersError, estimator: Any, inputs: Sequence[TensorSpec]) -> DiffersError:
+    """Return the error with the step from which on numbers differ, where that is not the last one."""
+    step = step_that_differs(estimator, error.rows, convert=lambda begun: _converted(begun, inputs))
+    return error if step is None else DiffersError(f"{error}; the first to differ is {step}", error.rows)
 
 
 def _roundings(estimator: Any, inputs: Sequence[TensorSpec]) -> tuple[Rounding, ...]:
@@ -154,18 +170,18 @@ def compare(
     apart = difference([expected], written, unit=unit)
     if not delivered and apart.is_kin:
         return written
-    _check(apart, estimator, kind="rows")
+    _check(apart, estimator, rows, kind="rows")
     with threadpool_limits(1):  # threads cost more than they gain on so few rows
         for kind, probe in probes(estimator, rows):
             probed = asked_with(estimator, probe)
             right = [asked(estimator, probed), asked(exact, probed)]
-            _check(difference(right, _answers(estimator, session, probe), unit=unit), estimator, kind=kind)
+            _check(difference(right, _answers(estimator, session, probe), unit=unit), estimator, probe, kind=kind)
     return written
 
 
-def _check(apart: Difference, estimator: Any, *, kind: str) -> None:
+def _check(apart: Difference, estimator: Any, rows: Mapping[str, Array], *, kind: str) -> None:
     if not apart.is_tolerable(jumps=_jumps(estimator)):
-        raise DiffersError(f"as ONNX, {_name(estimator)} {apart.words(kind)}")
+        raise DiffersError(f"as ONNX, {_name(estimator)} {apart.words(kind)}", rows)
 
 
 def _jumps(estimator: Any) -> bool:
@@ -187,6 +203,8 @@ def _answers(estimator: Any, session: Session, rows: Mapping[str, Array]) -> Ans
     ]
     outputs = {name: np.concatenate([part[name] for part in answered]) for name in answered[0]}
     numbers = next((outputs[name] for name in (PROBABILITIES, SCORES, VALUE) if name in outputs), None)
+    if numbers is not None and numbers.size % count:
+        raise NotConvertibleError(f"as ONNX, {_name(estimator)} gives {numbers.size} numbers for {count} rows")
     return Answers(
         labels=outputs.get(LABEL),
         numbers=None if numbers is None else numbers.reshape(count, -1).astype(np.float64),
@@ -244,26 +262,31 @@ def _converted(estimator: Any, inputs: Sequence[TensorSpec]) -> onnx.ModelProto:
 def _options(estimator: Any) -> dict[int, dict[str, Any]]:
     """Return options of converters by the id of the part that they are for.
 
-    Scores are a tensor, not a list of dictionaries, where the converter has that option. The last step of each pipeline
-    gets an entry: without one, skl2onnx 1.20 sets the option itself, and fails where the converter does not have it.
-    Vectorizers split texts as Python does, and need no locale but the one that every system has.
+    Scores are a tensor, not a list of dictionaries, where the converter has that option. Each step of a pipeline gets
+    an entry: without one, skl2onnx 1.20 sets the option itself for all that chooses or predicts classes, and fails
+    where the converter does not have it. Vectorizers split texts as Python does, and need no locale but the one that
+    every system has.
     """
-    from skl2onnx._supported_operators import sklearn_operator_name_map
-    from skl2onnx.common._registration import get_converter
     from sklearn.feature_extraction.text import CountVectorizer
 
-    options: dict[int, dict[str, Any]] = {}
+    alone = [estimator, *(step for part in parts(estimator) for _, step in getattr(part, "steps", ()))]
+    options = {id(step): _options_of(step) for step in alone if not hasattr(step, "steps")}
     for part in parts(estimator):
-        if part is estimator or hasattr(part, "steps"):
-            last = final(part)
-            name = sklearn_operator_name_map.get(type(last))
-            allowed = (name is not None and get_converter(name).get_allowed_options()) or {}
-            wanted = {"zipmap": False, **({"raw_scores": True} if _scores_are_turned(last) else {})}
-            options[id(last)] = {key: value for key, value in wanted.items() if key in allowed}
         if isinstance(part, CountVectorizer):
             words = {"tokenexp": _pattern(part)} if part.analyzer == "word" else {}
             options[id(part)] = {"locale": _LOCALE, **words}
     return options
+
+
+def _options_of(part: Any) -> dict[str, Any]:
+    """Return the options of its scores that the converter of a part has."""
+    from skl2onnx._supported_operators import sklearn_operator_name_map
+    from skl2onnx.common._registration import get_converter
+
+    name = sklearn_operator_name_map.get(type(part))
+    allowed = (name is not None and get_converter(name).get_allowed_options()) or {}
+    wanted = {"zipmap": False, **({"raw_scores": True} if _scores_are_turned(part) else {})}
+    return {key: value for key, value in wanted.items() if key in allowed}
 
 
 def _scores_are_turned(last: Any) -> bool:

@@ -46,6 +46,7 @@ _SCORES = ("chi2", "f_classif", "f_regression")
 
 HARMLESS = SKOPS_TYPES | frozenset(
     {
+        "builtins.object",
         "functools.partial",
         "numpy.dtype",
         "scipy.interpolate._bsplines.BSpline",

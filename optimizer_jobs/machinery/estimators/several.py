@@ -7,7 +7,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from optimizer_jobs.machinery.estimators.inputs import final
+from optimizer_jobs.data.readers import Columns
+from optimizer_jobs.machinery.estimators.inputs import MATRIX, final, fitted_names, frame, inputs_of, rows_of
+from optimizer_jobs.signature import TensorSpec
 
 
 def targets_of(estimator: Any, X: Any) -> int:
@@ -16,6 +18,20 @@ def targets_of(estimator: Any, X: Any) -> int:
         warnings.simplefilter("ignore")
         predicted = np.asarray(estimator.predict(X[:2]))
     return int(predicted.shape[1]) if predicted.ndim == 2 else 1
+
+
+def targets_by_names(estimator: Any, columns: Columns) -> int:
+    """Return the same of an estimator that was fitted on some columns of a table, whichever its label is.
+
+    Raises:
+        UnreadableDataError: A column cannot be read.
+        ValueError: One does not hold what the estimator takes, or the estimator refuses the rows.
+    """
+    inputs = inputs_of(estimator, columns, label="")
+    if [tensor.name for tensor in inputs] == [MATRIX]:
+        names = fitted_names(estimator) or ()
+        inputs = tuple(TensorSpec(name=name, dtype="float32", shape=(-1, 1)) for name in names)
+    return targets_of(estimator, frame(estimator, rows_of(columns, inputs, label="", limit=2)))
 
 
 def gives_label_sets(estimator: Any) -> bool:

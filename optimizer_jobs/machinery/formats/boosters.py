@@ -117,7 +117,7 @@ def _rows(booster: Booster, delivered: Delivered) -> Mapping[str, Array]:
     if booster.textual:
         check_columns(inputs, delivered)
     else:
-        check_order(booster.names, delivered)
+        check_order(booster.names, delivered, targets=1 if booster.forest.classes else len(booster.forest.base))
     try:
         rows = rows_of(delivered.columns, inputs, label=delivered.label, limit=_CHECKED_ROWS)
         _check_width(rows, booster)

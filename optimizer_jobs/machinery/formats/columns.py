@@ -1,6 +1,6 @@
 """Hold a delivered model against the task and the columns of its validation data, in one sentence where they differ."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.machinery.formats.base import Delivered, other_task
@@ -11,6 +11,8 @@ from retune.contract.results import Reason
 _SHOWN = 20
 _FITTED = "Give data with the columns that the model was fitted on."
 _SET_LABEL = "Set spec.data.*.labelColumn, or --label: {}."
+_SET_LABELS = "Set spec.data.*.labelColumns, or give --label for each: {}."
+_BETWEEN = ", "
 _NAME_LABEL = "Name the one with the labels in spec.data.*.labelColumn, or with --label, and leave the others out."
 
 
@@ -23,11 +25,16 @@ def check_task(delivered: Delivered, *, does: Task, name: str) -> None:
         raise other_task(delivered, what=name, does=does)
 
 
-def check_label(fitted: Sequence[str], delivered: Delivered) -> None:
+def check_label(fitted: Sequence[str], delivered: Delivered, *, targets: Callable[[], int]) -> None:
     """Refuse a table whose label column is absent or one that the model was fitted on, and that has other columns.
 
+    Args:
+        fitted: Columns that the model was fitted on.
+        delivered: The model and its validation data.
+        targets: Returns how many numbers or labels the model predicts for a row.
+
     Raises:
-        JobError: DataInvalid; `label_named` returns the column if there is only one, which can only be the label.
+        JobError: DataInvalid; `labels_left` returns the columns that can only be the labels.
     """
     present = delivered.columns.names
     others = [name for name in present if name not in fitted]
@@ -40,16 +47,28 @@ def check_label(fitted: Sequence[str], delivered: Delivered) -> None:
             Reason.DATA_INVALID,
             delivered.data,
             f"{fault}, and the model was not fitted on {', '.join(others[:_SHOWN])}.",
-            _SET_LABEL.format(others[0]) if len(others) == 1 else _NAME_LABEL,
+            _how_to_name(others, targets),
         )
 
 
-def label_named(error: JobError, names: Sequence[str]) -> str | None:
-    """Return which of these columns a refusal says is the label; None when it refuses for another reason."""
-    return next((name for name in names if error.next_step == _SET_LABEL.format(name)), None)
+def _how_to_name(others: Sequence[str], targets: Callable[[], int]) -> str:
+    if len(others) == 1:
+        return _SET_LABEL.format(others[0])
+    return _SET_LABELS.format(_BETWEEN.join(others)) if len(others) == targets() else _NAME_LABEL
 
 
-def check_order(fitted: Sequence[str], delivered: Delivered) -> None:
+def labels_left(error: JobError, names: Sequence[str]) -> tuple[str, ...]:
+    """Return which of these columns a refusal says can only be the labels; none when it refuses for another reason."""
+    for form in (_SET_LABEL, _SET_LABELS):
+        before, after = form.split("{}")
+        told = error.next_step.removeprefix(before).removesuffix(after)
+        left = (told,) if form is _SET_LABEL else tuple(told.split(_BETWEEN))
+        if form.format(told) == error.next_step and set(left) <= set(names):
+            return left
+    return ()
+
+
+def check_order(fitted: Sequence[str], delivered: Delivered, *, targets: int) -> None:
     """Refuse a table with other columns than the fitted matrix, or in another order: every answer would be wrong.
 
     One that has none of their names is taken in its own order, and one of another width is for others to refuse.
@@ -57,7 +76,7 @@ def check_order(fitted: Sequence[str], delivered: Delivered) -> None:
     Raises:
         JobError: DataInvalid.
     """
-    check_label(fitted, delivered)
+    check_label(fitted, delivered, targets=lambda: targets)
     present = [_unspaced(name) for name in delivered.columns.names if name != delivered.label]
     wanted = [_unspaced(name) for name in fitted]
     is_like = len(wanted) == len(present) and bool(set(wanted) & set(present))

@@ -124,7 +124,7 @@ def _check_order(estimator: object, delivered: Delivered) -> None:
     from optimizer_jobs.machinery.estimators.inputs import column_names, fitted_names, takes_texts
 
     fitted = fitted_names(estimator)
-    check_label(fitted or (), delivered)
+    check_label(fitted or (), delivered, targets=lambda: _targets(estimator, delivered))
     present = [name for name in delivered.columns.names if name != delivered.label]
     if not delivered.columns.tabular or fitted is None or takes_texts(estimator):
         return
@@ -141,6 +141,16 @@ def _check_order(estimator: object, delivered: Delivered) -> None:
             f"the estimator was fitted on columns {', '.join(fitted[:20])}, and the data has another order of them."
         )
         raise JobError(Reason.DATA_INVALID, delivered.data, message, "Write the data's columns in that order.")
+
+
+def _targets(estimator: object, delivered: Delivered) -> int:
+    """Return how many numbers or labels the estimator predicts for a row; 1 where it cannot be asked."""
+    from optimizer_jobs.machinery.estimators.several import targets_by_names
+
+    try:
+        return targets_by_names(estimator, delivered.columns)
+    except (UnreadableDataError, ValueError, TypeError, LookupError, AttributeError):
+        return 1
 
 
 def _check_columns(inputs: tuple[TensorSpec, ...], delivered: Delivered) -> None:

@@ -11,15 +11,17 @@ from typing import Any
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.cluster import KMeans
+from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.machinery.estimators.load import load
@@ -95,6 +97,15 @@ def test_usual_estimators_open_without_trust(estimator: Any, tmp_path: Path) -> 
     fitted = _fitted(estimator)
     opened = load(_skops(tmp_path / "model.skops", fitted)).estimator
     assert np.array_equal(opened.predict(data.unseen), fitted.predict(data.unseen))
+
+
+def test_columns_chosen_by_their_type_open_without_trust(tmp_path: Path) -> None:
+    """Columns of text are chosen by type `object`, in half of all tutorials."""
+    table = pd.DataFrame({"city": ["a", "b", "a", "c"] * 10, "size": np.arange(40.0)}).astype({"city": object})
+    chosen = make_column_transformer((OneHotEncoder(), make_column_selector(dtype_include=object)))
+    fitted = make_pipeline(chosen, LogisticRegression()).fit(table, np.arange(40) % 2)
+    opened = load(_skops(tmp_path / "model.skops", fitted)).estimator
+    assert np.array_equal(opened.predict(table), fitted.predict(table))
 
 
 def test_the_best_of_a_finished_search_is_the_estimator(tmp_path: Path) -> None:

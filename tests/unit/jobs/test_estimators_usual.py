@@ -10,8 +10,9 @@ import pytest
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_wine, make_classification
 from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
-from sklearn.ensemble import GradientBoostingRegressor, VotingRegressor
+from sklearn.ensemble import BaggingClassifier, GradientBoostingRegressor, RandomForestClassifier, VotingRegressor
 from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.feature_selection import RFE
 from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -76,6 +77,36 @@ def test_ties_that_the_estimator_breaks_by_other_numbers_are_no_luck(tmp_path: P
     fitted = make_pipeline(StandardScaler(), SGDClassifier(loss="modified_huber", random_state=0)).fit(rows["x"], y)
     with pytest.raises(NotConvertibleError, match=r"SGDClassifier answers \d+ of 1500 rows differently"):
         to_onnx(fitted, matrix_input(20), target=tmp_path / "model.onnx", rows=rows, X=rows["x"])
+
+
+def test_columns_chosen_by_a_classifier_come_before_another_one(tmp_path: Path) -> None:
+    """What chooses columns by a classifier counts as one itself, also where it is no last step."""
+    X, y = load_wine(return_X_y=True)
+    chosen = RFE(LogisticRegression(), n_features_to_select=5)
+    fitted = make_pipeline(StandardScaler(), chosen, RandomForestClassifier(10, random_state=0)).fit(X, y)
+    rows = {"x": X.astype(np.float32)}
+    to_onnx(fitted, matrix_input(13), target=tmp_path / "model.onnx", rows=rows, X=X)
+    assert np.array_equal(answers(tmp_path / "model.onnx", rows)["label"], fitted.predict(X))
+
+
+def test_a_file_that_answers_other_rows_than_it_was_asked_is_refused(tmp_path: Path) -> None:
+    """Votes without probabilities are written with fewer numbers than rows: the model is to blame, and not the data."""
+    X, y = load_wine(return_X_y=True)
+    fitted = BaggingClassifier(SVC(), n_estimators=5, random_state=0).fit(X, y)
+    with pytest.raises(NotConvertibleError, match=r"BaggingClassifier gives \d+ numbers for 178 rows"):
+        to_onnx(fitted, matrix_input(13), target=tmp_path / "model.onnx", rows={"x": X.astype(np.float32)}, X=X)
+
+
+def test_the_first_step_that_differs_is_named(tmp_path: Path) -> None:
+    """Seconds since 1970 are too many digits for the scaler in single precision; the model after it is not to blame."""
+    chance = np.random.default_rng(0)
+    X = np.stack([1.7e9 + chance.integers(0, 2000, 500), chance.normal(size=500)], axis=1)
+    y = (np.sin(X[:, 0] / 200) + X[:, 1] > 0).astype(int)
+    fitted = make_pipeline(StandardScaler(), SVC(gamma=2.0)).fit(X, y)
+    with pytest.raises(
+        NotConvertibleError, match=r"SVC answers .*; the first to differ is step 'standardscaler' \(Sta"
+    ):
+        to_onnx(fitted, matrix_input(2), target=tmp_path / "model.onnx", rows={"x": X.astype(np.float32)}, X=X)
 
 
 def test_texts_in_an_onnx_file_of_the_owner_run(tmp_path: Path) -> None:

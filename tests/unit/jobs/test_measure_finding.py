@@ -7,8 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from onnxruntime import InferenceSession
+from skl2onnx import to_onnx
 from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import brier_score_loss
 
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.measure.answers import answers_of, predictions_of
@@ -95,6 +99,22 @@ def test_one_sigmoid_for_each_class_gives_shares_of_their_sum(digits: Ten) -> No
 
     assert how.reading.scale is Scale.PROBABILITIES
     assert read.probabilities == pytest.approx(probabilities, abs=1e-5)
+
+
+@pytest.mark.parametrize("trees", [10, 20, 50])
+def test_shares_that_sum_up_to_a_little_more_than_1_are_probabilities(trees: int) -> None:
+    """Twenty times 0.05 is 1.0000001 in single precision; read as logits, a sure answer would be one of 0.73."""
+    X, y = load_breast_cancer(return_X_y=True)
+    forest = RandomForestClassifier(trees, random_state=0).fit(X[:400], y[:400])
+    model = to_onnx(forest, X[:1].astype("f4"), options={"zipmap": False}).SerializeToString()
+    label, probabilities = InferenceSession(model).run(None, {"X": X.astype("f4")})
+    assert (probabilities.max() > 1) == (trees > 10)
+    values = {"label": label, "probabilities": probabilities}
+    how = found(values, y)
+    assert how.reading.scale is Scale.PROBABILITIES
+    answers = answers_of(values, rows=len(y), task=Task.CLASSIFICATION, reading=how.reading)
+    expected = brier_score_loss(y, probabilities[:, 1].clip(0, 1))
+    assert evaluate(Metric.BRIER_SCORE, answers, rows(y)).value == pytest.approx(expected, rel=1e-3)
 
 
 def test_a_file_that_is_sorted_by_its_labels_is_read_like_any_other(digits: Ten) -> None:
