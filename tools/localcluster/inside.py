@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Sequence
 
-from tools.localcluster import base, buildah, images
+from tools.localcluster import base, buildah, images, packages
 from tools.localcluster.settings import BASE_IMAGE, REPOSITORY, Settings
 
 SHARED = "downloads"
@@ -21,6 +21,7 @@ def run(settings: Settings, name: str, words: Sequence[str]) -> int:
 
     It finds its cache in RETUNE_CACHE, as out here.
     """
+    packages.ensure(settings)
     image = next(image for image in images.IMAGES if image.name == name)
     images.build(settings, image, images.ensure_built(settings, BASE_IMAGE, base.key(), lambda: base.build(settings)))
     named = buildah.container_name(name)
