@@ -98,8 +98,11 @@ def labels_by_width(tables: Sequence[Columns], signature: Signature, *, aside: C
     """Return the columns that can only be the labels, because an output has a number for each; None where others may.
 
     In a table for one input, they are the only numbered columns, such as h1 to h24, that leave the input's width. Where
-    inputs have names, they are all columns that are no input. Columns in `aside` are no labels.
+    inputs have names, they are all columns that are no input. Columns in `aside` are no labels. A model that answers
+    one label a row has one label column, however many scores it gives.
     """
+    if signature.label_output is not None:
+        return None
     wide = {spec.shape[1]: spec.words for spec in signature.outputs if len(spec.shape) == 2 and spec.shape[1] > 1}
     if not tables or not all(columns.tabular for columns in tables):
         return None
@@ -151,7 +154,8 @@ def label_by_inputs(tables: Sequence[Columns], signature: Signature, *, aside: C
             return Label(others[0], f"column {others[0]!r}, because it is the only one that is no input")
     if not others:
         return Label(None, "none, because every column is an input of the model")
-    return Label(None, f"none, because no column is named like one ({', '.join(LABELS)})")
+    left = f"; {listed(others)} are no input, and --label may name one" if len(signature.inputs) > 1 else ""
+    return Label(None, f"none, because no column is named like one ({', '.join(LABELS)}){left}")
 
 
 def from_labels(labels: Array | None, label: Label) -> Guess:

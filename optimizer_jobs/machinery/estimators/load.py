@@ -131,6 +131,7 @@ def _usable(estimator: Any, path: Path, *, saved_with: str | None) -> Any:
         raise _invalid(path, f"{type(estimator).__name__} is not fitted.", "Fit it, then save it.") from error
     except (UnsoundError, AttributeError, TypeError, ValueError) as error:
         raise _invalid(path, f"the estimator is damaged{_version_words(saved_with)}: {error}.", _SAVE) from error
+    _check_threshold(estimator, path)
     if not (is_classifier(estimator) or is_regressor(estimator)):
         raise _invalid(
             path,
@@ -138,6 +139,19 @@ def _usable(estimator: Any, path: Path, *, saved_with: str | None) -> Any:
             "Deliver a classifier or a regressor, alone or as the last step of a Pipeline.",
         )
     return estimator
+
+
+def _check_threshold(estimator: Any, path: Path) -> None:
+    """Refuse a classifier that is another one with a threshold, and say how both are delivered."""
+    from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
+
+    if isinstance(estimator, FixedThresholdClassifier | TunedThresholdClassifierCV):
+        threshold = getattr(estimator, "best_threshold_", getattr(estimator, "threshold", None))
+        raise _invalid(
+            path,
+            f"{type(estimator).__name__} is another classifier with a threshold.",
+            f'Deliver its estimator_, and set model.threshold: "{0.5 if threshold == "auto" else threshold}".',
+        )
 
 
 def _check_size(path: Path) -> None:

@@ -17,7 +17,7 @@ from sklearn.cluster import KMeans
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV, TunedThresholdClassifierCV
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
@@ -106,6 +106,25 @@ def test_columns_chosen_by_their_type_open_without_trust(tmp_path: Path) -> None
     fitted = make_pipeline(chosen, LogisticRegression()).fit(table, np.arange(40) % 2)
     opened = load(_skops(tmp_path / "model.skops", fitted)).estimator
     assert np.array_equal(opened.predict(table), fitted.predict(table))
+
+
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        (FixedThresholdClassifier(LogisticRegression(), threshold=0.3), "0.3"),
+        (FixedThresholdClassifier(LogisticRegression()), "0.5"),
+        (TunedThresholdClassifierCV(LogisticRegression(), cv=2, random_state=0), "best_threshold_"),
+    ],
+)
+def test_a_classifier_with_a_threshold_is_told_how_to_deliver_both(made: Any, told: str, tmp_path: Path) -> None:
+    """Its labels are not those of its probabilities, and the spec has a place for the threshold."""
+    random = np.random.default_rng(0)
+    X = random.normal(size=(200, 3))
+    fitted = made.fit(X, (X[:, 0] + random.normal(size=200) > 1).astype(int))
+    joblib.dump(fitted, tmp_path / "model.joblib")
+    error = _refusal(Native(tmp_path / "model.joblib", ModelFormat.JOBLIB), trusted=True)
+    assert f"{type(made).__name__} is another classifier with a threshold" in error.message
+    assert f'model.threshold: "{getattr(fitted, told, told)}"' in error.next_step
 
 
 def test_the_best_of_a_finished_search_is_the_estimator(tmp_path: Path) -> None:

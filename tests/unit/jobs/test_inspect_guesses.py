@@ -162,3 +162,5 @@ def test_columns_that_inputs_leave_are_labels_where_an_output_has_as_many() -> N
     assert label is not None
     assert label.parts == ("low", "high")
     assert labels_by_width([table(by_name | {"id": np.zeros(3)})], named) is None
+    classes = model(("int64", (-1,)), ("float32", (-1, 2)), inputs=("a", "b"))
+    assert labels_by_width([table(by_name)], classes) is None

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_diabetes, load_digits, make_classification
 from sklearn.dummy import DummyClassifier
-from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression, QuantileRegressor
+from sklearn.metrics import r2_score
 from sklearn.model_selection import cross_val_predict
 
 from optimizer_jobs.data.datasets import Rows
@@ -53,7 +54,18 @@ def test_a_weak_regression_knows_something(columns: int) -> None:
     assert no_better_than_chance(Answers(values=answered), rows(y)) is None
 
 
-@pytest.mark.parametrize("useless", ["mean", "other unit", "shuffled"])
+@pytest.mark.parametrize("quantile", [0.05, 0.9, 0.95])
+def test_a_forecast_of_a_quantile_knows_something_though_it_is_far_from_the_mean(quantile: float) -> None:
+    """It is worse than the mean by its squares, as it should be; the same forecasts of other rows know nothing."""
+    X, y = load_diabetes(return_X_y=True)
+    answered = cross_val_predict(QuantileRegressor(quantile=quantile, alpha=0), X, y)
+    assert r2_score(y, answered) < 0
+    assert no_better_than_chance(Answers(values=answered), rows(y)) is None
+    of_others = np.random.default_rng(0).permutation(answered)
+    assert "r2" in str(no_better_than_chance(Answers(values=of_others), rows(y)))
+
+
+@pytest.mark.parametrize("useless", ["mean", "other unit", "larger unit", "shuffled"])
 def test_a_regression_that_is_worse_than_the_mean_knows_nothing(useless: str) -> None:
     """Always the mean, the right values in another unit, or values of other rows."""
     X, y = load_diabetes(return_X_y=True)
@@ -61,6 +73,7 @@ def test_a_regression_that_is_worse_than_the_mean_knows_nothing(useless: str) ->
     answered = {
         "mean": np.full(len(y), y.mean()) + np.linspace(0, 1e-9, len(y)),
         "other unit": good * 1000,
+        "larger unit": good / 1000,
         "shuffled": np.random.default_rng(0).permutation(good),
     }[useless]
     assert "r2" in str(no_better_than_chance(Answers(values=answered), rows(y)))

@@ -123,11 +123,13 @@ class Spy:
             seen.append(len(os.sched_getaffinity(0)))
 
 seen = []
+os.sched_setaffinity(0, range(os.cpu_count()))  # whoever runs these tests may have bound them to some
+every = len(os.sched_getaffinity(0))
 os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
 sys.meta_path.insert(0, Spy())
 import optimizer_jobs.measure.{module}
 {use}
-print(max(seen), len(os.sched_getaffinity(0)))
+print(max(seen) == every, len(os.sched_getaffinity(0)))
 """
 
 
@@ -147,4 +149,4 @@ def test_an_engine_is_loaded_as_in_a_server(module: str, use: str) -> None:
         check=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
-    assert done.stdout.split() == [str(len(os.sched_getaffinity(0))), "1"]
+    assert done.stdout.split() == ["True", "1"]
