@@ -27,8 +27,8 @@ def no_better_than_chance(answers: Answers, rows: Rows) -> str | None:
     """Return why a model's answers to labelled rows cannot be told from chance, or None when they can.
 
     A classifier must beat chance by its labels or by the order of its scores, and so must one of several labels a row.
-    A regression must explain variance, or follow the values for sure and be better than the best constant: than the
-    mean, or as a forecast of a quantile. An embedding must differ between rows. Of a generic model, nothing is known.
+    A regression must explain variance, or be better than the mean and follow the values for sure. An embedding must
+    differ between rows. Of a generic model, nothing is known.
     """
     if answers.is_embedding:
         return _same_everywhere(answers)
@@ -65,23 +65,30 @@ def _bars(answers: Answers, rows: Rows) -> tuple[tuple[Metric, float], ...]:
 
 
 def _follows(answers: Answers, rows: Rows) -> bool:
-    """Return whether answers of a regression err less than a constant and surely rise with the values."""
+    """Return whether answers of a regression err less than the mean and surely rise with the values."""
+    return _surely_rises(answers, rows) and evaluate(Metric.R2, answers, rows).value > 0
+
+
+def _surely_rises(answers: Answers, rows: Rows) -> bool:
     if answers.predictions is not None or answers.label_sets is not None or answers.numbers.shape != rows.answers.shape:
         return False
     order = spearmanr(answers.numbers.ravel(), rows.answers.ravel())
-    surely = order.statistic > 0 and order.pvalue < 1 - CONFIDENCE
-    return bool(surely) and (evaluate(Metric.R2, answers, rows).value > 0 or _tells_a_quantile(answers, rows))
+    return bool(order.statistic > 0 and order.pvalue < 1 - CONFIDENCE)
 
 
-def _tells_a_quantile(answers: Answers, rows: Rows) -> bool:
-    """Return whether answers (N,) or (N, K) are better forecasts of some quantile than that of all values is."""
+def tells_a_quantile(answers: Answers, rows: Rows) -> bool:
+    """Return whether a regression's answers (N,) or (N, K) surely rise with the values and forecast a quantile of them.
+
+    They forecast one where they lose less by it (the pinball loss) than the best constant does.
+    """
     from sklearn.metrics import mean_pinball_loss
 
-    true = rows.answers
+    if not _surely_rises(answers, rows):
+        return False
     for quantile in _QUANTILES:
-        constant = np.broadcast_to(np.quantile(true, quantile, axis=0), true.shape)
-        losses = (mean_pinball_loss(true, told, alpha=quantile) for told in (answers.numbers, constant))
-        if next(losses) < next(losses):
+        constant = np.broadcast_to(np.quantile(rows.answers, quantile, axis=0), rows.answers.shape)
+        losses = [mean_pinball_loss(rows.answers, told, alpha=quantile) for told in (answers.numbers, constant)]
+        if losses[0] < losses[1]:
             return True
     return False
 
