@@ -10,7 +10,6 @@ import numpy as np
 import onnx
 
 from optimizer_jobs.machinery.estimators.inputs import Array, asked_with
-from optimizer_jobs.machinery.estimators.steps import step_words
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.runtime import open_model
 
@@ -36,7 +35,8 @@ def step_that_differs(
         except Exception:  # noqa: BLE001 - a part that cannot be asked alone is not named
             return None
         if differs:
-            return step_words(estimator, type(begun.steps[-1][1]).__name__)
+            name, step = begun.steps[-1]
+            return f"step {name!r} ({type(step).__name__})"
     return None
 
 

@@ -146,12 +146,19 @@ def _check_threshold(estimator: Any, path: Path) -> None:
     from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
 
     if isinstance(estimator, FixedThresholdClassifier | TunedThresholdClassifierCV):
-        threshold = getattr(estimator, "best_threshold_", getattr(estimator, "threshold", None))
-        raise _invalid(
-            path,
-            f"{type(estimator).__name__} is another classifier with a threshold.",
-            f'Deliver its estimator_, and set model.threshold: "{0.5 if threshold == "auto" else threshold}".',
-        )
+        threshold = _share_of_the_second(estimator)
+        told = "" if threshold is None else f', and set model.threshold: "{threshold}"'
+        message = f"{type(estimator).__name__} is another classifier with a threshold."
+        raise _invalid(path, message, f"Deliver its estimator_{told}.")
+
+
+def _share_of_the_second(estimator: Any) -> float | None:
+    """Return the threshold on the probability of the second class; None where it is on something else."""
+    threshold = getattr(estimator, "best_threshold_", getattr(estimator, "threshold", None))
+    by_probability = hasattr(estimator.estimator_, "predict_proba") and estimator.response_method != "decision_function"
+    if not by_probability or getattr(estimator, "pos_label", None) not in {None, estimator.classes_[1]}:
+        return None
+    return 0.5 if threshold == "auto" else threshold
 
 
 def _check_size(path: Path) -> None:

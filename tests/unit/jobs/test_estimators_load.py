@@ -22,6 +22,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.svm import SVC
 
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.machinery.estimators.load import load
@@ -114,17 +115,21 @@ def test_columns_chosen_by_their_type_open_without_trust(tmp_path: Path) -> None
         (FixedThresholdClassifier(LogisticRegression(), threshold=0.3), "0.3"),
         (FixedThresholdClassifier(LogisticRegression()), "0.5"),
         (TunedThresholdClassifierCV(LogisticRegression(), cv=2, random_state=0), "best_threshold_"),
+        (FixedThresholdClassifier(LogisticRegression(), threshold=0.3, pos_label=0), None),
+        (FixedThresholdClassifier(LogisticRegression(), threshold=2.5, response_method="decision_function"), None),
+        (FixedThresholdClassifier(SVC(), threshold=0.3), None),
     ],
 )
-def test_a_classifier_with_a_threshold_is_told_how_to_deliver_both(made: Any, told: str, tmp_path: Path) -> None:
-    """Its labels are not those of its probabilities, and the spec has a place for the threshold."""
+def test_a_classifier_with_a_threshold_is_told_how_to_deliver_both(made: Any, told: str | None, tmp_path: Path) -> None:
+    """Its labels are not those of its probabilities; the spec has a place for one on the second class's probability."""
     random = np.random.default_rng(0)
     X = random.normal(size=(200, 3))
     fitted = made.fit(X, (X[:, 0] + random.normal(size=200) > 1).astype(int))
     joblib.dump(fitted, tmp_path / "model.joblib")
     error = _refusal(Native(tmp_path / "model.joblib", ModelFormat.JOBLIB), trusted=True)
     assert f"{type(made).__name__} is another classifier with a threshold" in error.message
-    assert f'model.threshold: "{getattr(fitted, told, told)}"' in error.next_step
+    threshold = "" if told is None else f', and set model.threshold: "{getattr(fitted, told, told)}"'
+    assert error.next_step == f"Deliver its estimator_{threshold}."
 
 
 def test_the_best_of_a_finished_search_is_the_estimator(tmp_path: Path) -> None:
