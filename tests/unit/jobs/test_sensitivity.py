@@ -24,6 +24,8 @@ Model = Callable[[Array], Array]
 ROWS = 600
 LITTLE = 0.02
 """Shares from which a column is surely measured by itself."""
+APART = 0.062
+"""Standard error of the difference between the shares of two terms that are equal, over 150 seeds."""
 
 
 def numbers(model: Model) -> Callable[[Inputs], Answers]:
@@ -45,9 +47,10 @@ def normal(columns: int, seed: int = 0) -> Array:
 
 @given(weights=st.lists(st.sampled_from([0.0, 0.3, 1.0, -2.0]), min_size=2, max_size=8), seed=st.integers(0, 99))
 @example(weights=[0.0, 0.0, 0.3, -2.0, 0.0, 0.0, -2.0, -2.0], seed=31)
+@example(weights=[0.0, 0.0, 0.3, 0.3, 0.0, 0.0, 0.0, 0.0], seed=20)
 @settings(max_examples=40, deadline=None)
 def test_a_sum_is_carried_by_its_terms_and_by_nothing_else(weights: list[float], seed: int) -> None:
-    """Columns of weight zero carry nothing; a larger weight carries more; one seed gives one answer.
+    """Columns of weight zero carry nothing; a larger weight carries more, by five errors; one seed gives one answer.
 
     Beside a column that carries next to nothing, they are measured together with it, and share what both are found to
     carry more.
@@ -64,7 +67,7 @@ def test_a_sum_is_carried_by_its_terms_and_by_nothing_else(weights: list[float],
     assert all(share == 0 if min(carrying) > LITTLE else (share or 0) < LITTLE for share in idle)
     assert all(0 <= (share or 0) <= 1 for share in found)
     largest = int(np.argmax(np.abs(vector)))
-    assert found[largest] == pytest.approx(max(share or 0 for share in found), abs=0.15)
+    assert found[largest] == pytest.approx(max(share or 0 for share in found), abs=5 * APART)
     assert found == shares(lambda x: x @ vector, rows, seed)
 
 
