@@ -76,14 +76,15 @@ def _surely_rises(answers: Answers, rows: Rows) -> bool:
     return bool(order.statistic > 0 and order.pvalue < 1 - CONFIDENCE)
 
 
-def tells_a_quantile(answers: Answers, rows: Rows) -> bool:
-    """Return whether a regression's answers (N,) or (N, K) surely rise with the values and forecast a quantile of them.
+def may_tell_a_quantile(answers: Answers, rows: Rows) -> bool:
+    """Return whether answers may be forecasts of a quantile: those (N,) or (N, K) of a regression, of labelled rows.
 
-    They forecast one where they lose less by it (the pinball loss) than the best constant does.
+    They surely rise with the values, and lose less by some quantile (the pinball loss) than the best constant does. So
+    may answers that are merely off.
     """
     from sklearn.metrics import mean_pinball_loss
 
-    if not _surely_rises(answers, rows):
+    if answers.is_embedding or rows.labels is None or not _surely_rises(answers, rows):
         return False
     for quantile in _QUANTILES:
         constant = np.broadcast_to(np.quantile(rows.answers, quantile, axis=0), rows.answers.shape)

@@ -10,7 +10,7 @@ from optimizer_jobs.data.datasets import Rows, joined
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.machinery.formats.delivery import Opened
 from optimizer_jobs.measure.answers import answer, spelled
-from optimizer_jobs.measure.chance import no_better_than_chance, tells_a_quantile
+from optimizer_jobs.measure.chance import may_tell_a_quantile, no_better_than_chance
 from optimizer_jobs.measure.finding import classes_of_graph, find_reading
 from optimizer_jobs.measure.metrics.costs import unknown_labels
 from optimizer_jobs.measure.unfit import UnfitAnswersError
@@ -18,7 +18,7 @@ from optimizer_jobs.models.engine import EngineError, EngineOptions
 from optimizer_jobs.models.runtime import open_model
 from optimizer_jobs.preflight.refusal import cannot_run, stage
 from optimizer_jobs.progress import say
-from retune.api.model import Model, Task
+from retune.api.model import Model
 from retune.contract.results import Reason
 
 _SHOWN = 20
@@ -26,9 +26,10 @@ _RIGHT_OUTPUT = (
     "Name the right output in model.outputs, the classes in model.classes or the label in data.*.labelColumn, or give "
     "more rows."
 )
-_QUANTILE = (
-    "It forecasts a quantile rather than the mean, which a candidate that is trained on these labels would not: set "
-    "model.task: Generic, or --task, and every version is held to the answers of the model as delivered."
+_PERHAPS_A_QUANTILE = (
+    "If it forecasts a quantile and not the mean, set model.task: Generic, or --task, so that every version is held to "
+    "the answers of the model as delivered; else name the right output in model.outputs or the label in "
+    "data.*.labelColumn, or give more rows."
 )
 
 
@@ -118,5 +119,5 @@ def check_chance(opened: Opened, spec: Model, splits: Mapping[str, Rows], *, bat
             Reason.BASELINE_NOT_BETTER_THAN_CHANCE,
             spec.uri,
             f"{reason}.",
-            _QUANTILE if spec.task is Task.REGRESSION and tells_a_quantile(answers, rows) else _RIGHT_OUTPUT,
+            _PERHAPS_A_QUANTILE if may_tell_a_quantile(answers, rows) else _RIGHT_OUTPUT,
         )

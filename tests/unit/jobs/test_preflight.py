@@ -62,6 +62,23 @@ def test_labels_that_the_model_never_answers_are_refused_with_the_numbers(tmp_pa
     assert caught.value.reason is Reason.BASELINE_NOT_BETTER_THAN_CHANCE
 
 
+@pytest.mark.parametrize(("rises", "told"), [(True, "If it forecasts a quantile"), (False, "Name the right output")])
+def test_a_regression_far_from_the_mean_is_told_what_to_do_if_it_forecasts_a_quantile(
+    tmp_path: Path, told: str, *, rises: bool
+) -> None:
+    """Every answer is above its value, and follows it; or is that of another row."""
+    opened = saved(tmp_path / "m.onnx", [helper.make_node("MatMul", ["x", "w"], ["y"])], w=np.eye(4, 2, dtype="f4"))
+    values = np.random.default_rng(0).uniform(0, 10, size=(200, 4)).astype(np.float32)
+    answered = values + 3.0
+    if not rises:
+        answered = np.random.default_rng(1).permutation(answered)
+    asked = rows(values[:, :2], x=answered.astype(np.float32))
+    model = Model(uri=URI, task=Task.REGRESSION)
+    with pytest.raises(JobError, match="r2 -") as caught:
+        check_chance(with_reading(opened, model, asked["test"]), model, asked)
+    assert caught.value.next_step.startswith(told)
+
+
 def test_answers_that_are_not_finite_are_refused_before_golden_requests_are_written(tmp_path: Path) -> None:
     """JSON has no infinity, so no server could be asked."""
     opened = saved(
